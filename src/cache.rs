@@ -1,0 +1,38 @@
+//! The seam to caches: bytes by key, gone after a while, never needed.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::error::Result;
+
+/// Keeps bytes for a while. A cache may lose anything at any time; an error is the same as a miss to its callers.
+#[async_trait]
+pub trait Cache: fmt::Debug + Send + Sync {
+    /// The bytes at `key`, if they are there and not too old.
+    async fn get(&self, key: &str) -> Result<Option<Bytes>>;
+
+    /// Keeps bytes at `key` for `ttl`.
+    async fn put(&self, key: &str, value: Bytes, ttl: Duration) -> Result<()>;
+}
+
+/// Where answers are cached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// How long an answer may be served; zero: no cache.
+    pub ttl: Duration,
+    /// Which backend.
+    pub backend: Backend,
+}
+
+/// Which cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Backend {
+    /// In this process.
+    Memory {
+        /// Bound of what is kept, in bytes.
+        max_bytes: u64,
+    },
+}

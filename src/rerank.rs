@@ -1,0 +1,62 @@
+//! The seam to rerankers: a question and passages in, one relevance per passage out.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::error::Result;
+
+/// Most passages that are reranked for a question; the rest keep their fused order below.
+pub const MAX_CANDIDATES: usize = 20;
+
+/// A passage to judge.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidate {
+    /// The point's id. (A key for caches of passage vectors, together with a hash of the text: an id comes back when a
+    /// document is deleted and made anew.)
+    pub id: Uuid,
+    /// Title, headings and text ([`crate::document::contextual_text`]).
+    pub text: String,
+}
+
+/// How a reranker's order is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RerankUse {
+    /// Its order replaces the retrieval order.
+    Replace,
+    /// Its order is fused with the retrieval order (reciprocal ranks).
+    Fuse,
+}
+
+/// Judges passages against a question.
+#[async_trait]
+pub trait Reranker: fmt::Debug + Send + Sync {
+    /// The model's name, for cache keys and reports.
+    fn name(&self) -> &str;
+
+    /// How its order is used.
+    fn usage(&self) -> RerankUse;
+
+    /// One score per candidate, in order; higher is more relevant. Scores are relevances in 0..=1.
+    async fn rerank(&self, question: &str, candidates: &[Candidate]) -> Result<Vec<f32>>;
+}
+
+/// Which reranker runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Config {
+    /// None: the fused order stands.
+    None,
+    /// MaxSim over the embedding model's token vectors.
+    LateInteraction {
+        /// Bound of the cache of passage token vectors, in bytes.
+        cache_bytes: u64,
+    },
+    /// An ONNX sequence-classification model in this process.
+    CrossEncoder {
+        /// Where its files are.
+        model: crate::models::ModelSource,
+        /// Single-thread sessions; 0: one per core.
+        sessions: usize,
+    },
+}

@@ -1,0 +1,1 @@
+//! Weighted reciprocal rank fusion.

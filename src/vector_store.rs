@@ -1,0 +1,158 @@
+//! The seam to vector stores: points in, ranked passages out, never without a scope.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::document::{Chunk, DocumentId, Metadata, Passage, Principal, Scope, TenantId, Version, point_id};
+use crate::error::Result;
+use crate::retrieve::filter::Filter;
+
+/// A sparse vector: token hashes and their weights, made by [`sparse`].
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SparseVector {
+    /// Dimension numbers, unique.
+    pub indices: Vec<u32>,
+    /// One weight per index.
+    pub values: Vec<f32>,
+}
+
+/// A chunk with its vectors, as it is written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Point {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Who may read it; empty: nobody.
+    pub principals: Vec<Principal>,
+    /// What is shown when it is found.
+    pub passage: Passage,
+    /// The embedding, L2-normalised.
+    pub dense: Vec<f32>,
+    /// The BM25 document vector.
+    pub sparse: SparseVector,
+}
+
+impl Point {
+    /// The deterministic id: writing it again is the same point.
+    pub fn id(&self) -> Uuid {
+        let passage = &self.passage;
+        point_id(&self.tenant, &passage.document_id, passage.version, passage.chunk.chunk_idx)
+    }
+}
+
+/// What to search for. Both branches are answered in one call, and fused by [`crate::retrieve::fusion`].
+#[derive(Debug, Clone, Default)]
+pub struct SearchQuery {
+    /// The question's embedding, for the dense branch.
+    pub dense: Option<Vec<f32>>,
+    /// The question's BM25 vector, for the sparse branch.
+    pub sparse: Option<SparseVector>,
+    /// The user's own filter over metadata; the scope is added by the store, inside both branches.
+    pub filter: Option<Filter>,
+    /// Contents that the catalog has already refused in this request.
+    pub exclude: Vec<(DocumentId, Version)>,
+    /// Most hits of each branch.
+    pub limit: usize,
+}
+
+/// One hit of one branch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hit {
+    /// The point's id.
+    pub id: Uuid,
+    /// Cosine similarity (dense) or BM25 (sparse): higher is better.
+    pub score: f32,
+    /// What was found.
+    pub passage: Passage,
+}
+
+/// The hits of both branches, best first; ties by point id, so that both stores agree.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SearchResults {
+    /// Hits by cosine similarity; empty if the branch was not asked for.
+    pub dense: Vec<Hit>,
+    /// Hits by BM25 with a score above zero; empty if the branch was not asked for.
+    pub sparse: Vec<Hit>,
+}
+
+/// Which points of a document to delete. There is no way to write "all points".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Versions {
+    /// All of the document's points.
+    All,
+    /// Every version but this one (the current one).
+    Except(Version),
+}
+
+/// What can change of a document without embedding it again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DocumentAttributes {
+    /// Who may read.
+    pub principals: Vec<Principal>,
+    /// The title that is shown.
+    pub title: String,
+    /// The metadata that filters see.
+    pub metadata: Metadata,
+}
+
+/// Keeps points and finds the nearest. Every method is idempotent.
+#[async_trait]
+pub trait VectorStore: fmt::Debug + Send + Sync {
+    /// Writes points; they are visible to searches when this returns, and durable after [`VectorStore::flush`].
+    async fn upsert(&self, points: Vec<Point>) -> Result<()>;
+
+    /// Makes everything written before the call survive a power cut. Concurrent calls share one flush.
+    async fn flush(&self) -> Result<()>;
+
+    /// The nearest points that `scope` may read and the filter lets through.
+    async fn search(&self, scope: &Scope, query: SearchQuery) -> Result<SearchResults>;
+
+    /// Deletes points of one document; durable after [`VectorStore::flush`].
+    async fn delete(&self, tenant: &TenantId, document: &DocumentId, versions: Versions) -> Result<()>;
+
+    /// Changes readers, title and metadata of every stored point of a document's version.
+    async fn set_attributes(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        version: Version,
+        attributes: &DocumentAttributes,
+    ) -> Result<()>;
+
+    /// Chunks of a document's version with `chunk_idx >= from`, in order, at most `limit`.
+    async fn chunks(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        version: Version,
+        page: ChunkPage,
+    ) -> Result<Vec<Chunk>>;
+
+    /// Reaches the store once; an error says why it cannot be reached.
+    async fn check(&self) -> Result<()>;
+
+    /// Housekeeping for idle time (index building, vacuum). Returns whether there was work.
+    async fn optimize(&self) -> Result<bool>;
+}
+
+/// A page of chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkPage {
+    /// First `chunk_idx`.
+    pub from: u32,
+    /// Most chunks.
+    pub limit: usize,
+}
+
+/// Where points are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Config {
+    /// qdrant-edge, in this process: one folder per collection below `path`.
+    Edge {
+        /// The folder.
+        path: std::path::PathBuf,
+        /// The collection.
+        collection: String,
+    },
+}
