@@ -185,12 +185,12 @@ fn open_edge(path: &std::path::Path, collection: &str, model: &EmbeddingModel) -
         )));
     }
     #[cfg(feature = "edge")]
-    return Ok(Arc::new(edge::EdgeStore::open(&path.join(collection), model)?));
+    {
+        Ok(Arc::new(edge::EdgeStore::open(&path.join(collection), model)?))
+    }
     #[cfg(not(feature = "edge"))]
-    return Err(Error::config(format!(
-        "RAG_VECTOR_DB_URL is edge:{} and this binary was built without the feature `edge`: build it with the feature, \
-         for the embedding model {}",
-        path.display(),
-        model.name
-    )));
+    {
+        let _ = (path, model);
+        Err(Error::config("RAG_VECTOR_DB_URL is `edge:` and this binary was built without the feature `edge`"))
+    }
 }
