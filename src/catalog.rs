@@ -268,11 +268,7 @@ pub trait DocumentCatalog: fmt::Debug + Send + Sync {
     async fn retry(&self, tenant: &TenantId, document: &DocumentId) -> Result<Option<DocumentRecord>>;
 
     /// Served version and readers of each of these documents that is served and not deleted, in one query.
-    async fn visibility(
-        &self,
-        tenant: &TenantId,
-        documents: &[DocumentId],
-    ) -> Result<HashMap<DocumentId, Visibility>>;
+    async fn visibility(&self, tenant: &TenantId, documents: &[DocumentId]) -> Result<HashMap<DocumentId, Visibility>>;
 
     /// Counts every change of what a question of this tenant may see: flips, deletions, changes of attributes.
     async fn generation(&self, tenant: &TenantId) -> Result<u64>;
