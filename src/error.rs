@@ -78,10 +78,7 @@ impl Error {
     }
 
     /// [`ErrorKind::Internal`] with its cause.
-    pub fn internal(
-        message: impl Into<String>,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
+    pub fn internal(message: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::new(ErrorKind::Internal, message).with_source(source)
     }
 
