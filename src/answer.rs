@@ -1,6 +1,7 @@
 //! The answerer: guard → cache → retrieve → prompt → generate → cite; whole or as a stream.
 
 pub mod citation;
+pub mod fallback;
 pub mod guard;
 pub mod prompt;
 

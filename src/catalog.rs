@@ -14,8 +14,12 @@
 //! A version that is being processed never disturbs the one that is served. Every write of a worker carries its lease
 //! token (fencing): after a lost lease it changes nothing and returns [`crate::error::ErrorKind::Conflict`].
 
+mod sqlite;
+mod state;
+
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -295,9 +299,11 @@ pub enum Work {
     Process,
     /// Bring readers, title and metadata of the served version to the vector store.
     Attributes,
-    /// Delete the points and originals of versions that are no longer served.
+    /// Delete the points of every version but the served one (all points, if nothing is served), and the originals
+    /// in [`Job::garbage`]. Never claimed while a newer version waits or is processed.
     Cleanup,
-    /// Delete all that is left of a deleted document, then its row.
+    /// Delete all points of a document, and the originals in [`Job::garbage`]. [`Job::record`] may already be a new
+    /// document of the same id, which waits for the end of the purge: its original is not garbage.
     Purge,
 }
 
@@ -468,4 +474,13 @@ pub enum Config {
         /// The file; its folder is made.
         path: std::path::PathBuf,
     },
+}
+
+/// Opens the catalog and brings its schema up to date.
+pub async fn build(config: &Config) -> Result<Arc<dyn Catalog>> {
+    let catalog: Arc<dyn Catalog> = match config {
+        Config::Sqlite { path } => Arc::new(sqlite::SqliteCatalog::open(path).await?),
+    };
+    catalog.migrate().await?;
+    Ok(catalog)
 }

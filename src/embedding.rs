@@ -1,11 +1,17 @@
 //! The seam to embedding models: texts in, vectors out.
 
+mod local;
+pub(crate) mod scheduler;
+
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::error::Result;
+use crate::models;
+
+pub(crate) use local::cut;
 
 /// What is waiting: a person before a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,8 +85,15 @@ pub enum Config {
     /// An ONNX model in this process.
     Local {
         /// Where its files are.
-        model: crate::models::ModelSource,
+        model: models::ModelSource,
         /// Single-thread sessions; 0: one per core.
         sessions: usize,
     },
+}
+
+/// Loads the embedding model that `config` names. Blocks while it loads, or is fetched.
+pub fn build(config: &Config, models: &models::Config) -> Result<Arc<dyn Embedder>> {
+    match config {
+        Config::Local { model, sessions } => Ok(Arc::new(local::LocalEmbedder::open(model, *sessions, models)?)),
+    }
 }

@@ -1,13 +1,20 @@
 //! The seam to language models: a prompt in, a stream of text out.
 
+pub mod extractive;
+pub mod openai;
+mod sse;
+
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use crate::document::Passage;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::resilience::BreakerLlm;
+use crate::resilience::breaker::{Breaker, Policy};
 
 /// What a model is asked. `extractive` reads `question` and `passages`; a chat model reads `system` and `user`, which
 /// [`crate::answer::prompt`] rendered from the same passages.
@@ -52,6 +59,8 @@ pub struct Usage {
 pub enum GenerationEvent {
     /// Text to append.
     Text(String),
+    /// The model stopped at the limit of tokens, in the middle of what it had to say.
+    Truncated,
     /// The counts, once, last; what a server does not count is counted with our tokenizer by the caller.
     Usage(Usage),
 }
@@ -83,4 +92,26 @@ pub enum Config {
         /// Sent as a bearer token.
         api_key: Option<crate::config::Secret>,
     },
+}
+
+/// Builds the chain of models, each remote one behind its own breaker. [`crate::error::ErrorKind::Config`] if a model
+/// cannot be set up.
+pub fn build(configs: &[Config]) -> Result<Vec<Arc<dyn Llm>>> {
+    if configs.is_empty() {
+        return Err(Error::config("RAG_LLM_MODEL is empty: name at least one model, such as `extractive`"));
+    }
+    configs
+        .iter()
+        .map(|config| match config {
+            Config::Extractive => Ok(Arc::new(extractive::Extractive) as Arc<dyn Llm>),
+            Config::OpenAi { model, base_url, api_key } => {
+                let timeouts = openai::Timeouts::default();
+                // A first text that is this late counts against the model even if the caller gives up before we do.
+                let policy = Policy { patience: timeouts.first_token.mul_f32(0.6), ..Policy::default() };
+                let model = openai::OpenAi::new(model, base_url, api_key.clone(), timeouts)?;
+                let breaker = Breaker::new(format!("llm:{}", model.name()), policy);
+                Ok(Arc::new(BreakerLlm::new(Arc::new(model), breaker)) as Arc<dyn Llm>)
+            }
+        })
+        .collect()
 }

@@ -1,6 +1,22 @@
 //! Deadlines, retries and breakers: written once, and stacked round a trait where it is built.
+//!
+//! [`retry`] and [`breaker`] know no trait; the wrappers below are the trait they wrap.
+
+pub mod breaker;
+pub mod breaker_cache;
+pub mod breaker_llm;
+pub mod breaker_store;
+pub mod retry;
+pub mod retrying_embedder;
 
 use std::time::Duration;
+
+pub use breaker::{Breaker, BreakerState};
+pub use breaker_cache::BreakerCache;
+pub use breaker_llm::BreakerLlm;
+pub use breaker_store::BreakerStore;
+pub use retry::Retry;
+pub use retrying_embedder::RetryingEmbedder;
 
 use tokio::time::Instant;
 

@@ -1,0 +1,73 @@
+//! A vector store behind a breaker.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::Breaker;
+use crate::document::{Chunk, DocumentId, Scope, TenantId, Version};
+use crate::error::Result;
+use crate::vector_store::{ChunkPage, DocumentAttributes, Point, SearchQuery, SearchResults, VectorStore, Versions};
+
+/// Asks the store only while its breaker is closed. `check` and `optimize` go past it: readiness wants to know how the
+/// store is, not what the breaker thinks, and housekeeping is no sign of either.
+#[derive(Debug)]
+pub struct BreakerStore {
+    inner: Arc<dyn VectorStore>,
+    breaker: Breaker,
+}
+
+impl BreakerStore {
+    /// Puts `inner` behind `breaker`.
+    pub fn new(inner: Arc<dyn VectorStore>, breaker: Breaker) -> Self {
+        Self { inner, breaker }
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl VectorStore for BreakerStore {
+    async fn upsert(&self, points: Vec<Point>) -> Result<()> {
+        self.breaker.run(self.inner.upsert(points)).await
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.breaker.run(self.inner.flush()).await
+    }
+
+    async fn search(&self, scope: &Scope, query: SearchQuery) -> Result<SearchResults> {
+        self.breaker.run(self.inner.search(scope, query)).await
+    }
+
+    async fn delete(&self, tenant: &TenantId, document: &DocumentId, versions: Versions) -> Result<()> {
+        self.breaker.run(self.inner.delete(tenant, document, versions)).await
+    }
+
+    async fn set_attributes(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        version: Version,
+        attributes: &DocumentAttributes,
+    ) -> Result<()> {
+        self.breaker.run(self.inner.set_attributes(tenant, document, version, attributes)).await
+    }
+
+    async fn chunks(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        version: Version,
+        page: ChunkPage,
+    ) -> Result<Vec<Chunk>> {
+        self.breaker.run(self.inner.chunks(tenant, document, version, page)).await
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.inner.check().await
+    }
+
+    async fn optimize(&self) -> Result<bool> {
+        self.inner.optimize().await
+    }
+}
