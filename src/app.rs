@@ -1,6 +1,7 @@
 //! The composition root: [`Config`] → [`App`] → [`App::run`]. Only this module calls a `build`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -8,9 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Answerer, AnswererParts};
 use crate::auth::Keys;
-use crate::blob::Blobs;
+use crate::cache::Cache;
 use crate::catalog::Catalog;
 use crate::config::Config;
+use crate::embedding::Embedder;
 use crate::error::{Error, Result};
 use crate::http::AppState;
 use crate::ingest::Ingester;
@@ -18,11 +20,15 @@ use crate::ingest::attributes::AttributeWriter;
 use crate::ingest::extract::{Extractor, Limits};
 use crate::ingest::worker::Worker;
 use crate::limit::RateLimiter;
-use crate::retrieve::Retriever;
+use crate::llm::Llm;
+use crate::resilience::{Breaker, BreakerCache, BreakerLlm, BreakerStore, Retry, RetryingEmbedder, breaker, retry};
+use crate::retrieve::{Backends, Retriever};
 use crate::vector_store::VectorStore;
 use crate::vector_store::bm25::Bm25;
-use crate::{blob, cache, catalog, embedding, limit, llm, models, rerank, resilience, vector_store};
+use crate::{blob, cache, catalog, embedding, limit, llm, models, rerank, vector_store};
 
+/// Longest time for one call of an embedding, with its retries.
+const EMBEDDING_TIME: Duration = Duration::from_secs(5);
 /// Most text that is read out of one document, in bytes.
 const MAX_TEXT_BYTES: u64 = 64 << 20;
 
@@ -52,7 +58,7 @@ impl App {
     pub async fn build(config: Config) -> Result<Self> {
         models::init_runtime(&config.models)?;
         let pdfium = models::pdfium_library(&config.models)?;
-        let embedder = embedding::build(&config.embedding, &config.models).await?;
+        let embedder = embedding::build(&config.embedding, &config.models)?;
         let model = embedder.model().clone();
         if config.ingest.chunk_tokens > model.max_tokens {
             return Err(Error::config(format!(
@@ -60,25 +66,22 @@ impl App {
                 config.ingest.chunk_tokens, model.name, model.max_tokens
             )));
         }
-        let reranker = rerank::build(&config.rerank, &config.models, &embedder).await?;
-        let embedder = resilience::retrying_embedder(embedder);
-        let store = resilience::breaking_store(vector_store::build(&config.vector_store, &model).await?);
+        let reranker = rerank::build(&config.rerank, &config.models, &embedder)?;
+        let embedder: Arc<dyn Embedder> =
+            Arc::new(RetryingEmbedder::new(embedder, Retry::new("embedding", retry::Policy::default()), EMBEDDING_TIME));
+        let store = vector_store::build(&config.vector_store, &model)?;
+        let store: Arc<dyn VectorStore> = Arc::new(BreakerStore::new(store, breaker("vector_store")));
         let catalog = catalog::build(&config.catalog).await?;
-        let blobs = Arc::new(blob::build(&config.blob)?);
-        let cache = cache::build(&config.cache).map(resilience::breaking_cache);
-        let limiter = limit::build(&config.limit)?;
-        let keys = Arc::new(Keys::new(catalog.clone(), &config.auth)?);
-        let bm25 = Arc::new(Bm25::new()?);
-        let llms = llm::build(&config.llm)?.into_iter().map(resilience::breaking_llm).collect();
+        let blobs = blob::build(&config.blob).await?;
+        let cache = cache::build(&config.cache).await?;
+        let cache = cache.map(|cache| Arc::new(BreakerCache::new(cache, breaker("cache"))) as Arc<dyn Cache>);
+        let limiter = limit::build(&config.limit).await?;
+        let keys = Arc::new(Keys::new(&config.auth, catalog.clone())?);
+        let llms = llm::build(&config.llm)?.into_iter().map(behind_breaker).collect();
 
-        let retriever = Arc::new(Retriever {
-            embedder: embedder.clone(),
-            store: store.clone(),
-            reranker,
-            bm25: bm25.clone(),
-            catalog: catalog.clone(),
-            config: config.retrieve.clone(),
-        });
+        let backends =
+            Backends { embedder: embedder.clone(), store: store.clone(), reranker, catalog: catalog.clone() };
+        let retriever = Arc::new(Retriever::new(backends, config.retrieve.clone())?);
         let answerer = Arc::new(Answerer::new(AnswererParts {
             retriever,
             llms,
@@ -106,7 +109,7 @@ impl App {
                 blobs: blobs.clone(),
                 store: store.clone(),
                 embedder,
-                bm25,
+                bm25: Arc::new(Bm25::new()?),
                 extractor: Arc::new(extractor(&config, pdfium)?),
                 attributes,
                 config: config.ingest.clone(),
@@ -154,6 +157,15 @@ impl App {
     }
 }
 
+fn breaker(name: &str) -> Breaker {
+    Breaker::new(name, breaker::Policy::default())
+}
+
+fn behind_breaker(llm: Arc<dyn Llm>) -> Arc<dyn Llm> {
+    let breaker = breaker(&format!("llm:{}", llm.name()));
+    Arc::new(BreakerLlm::new(llm, breaker))
+}
+
 /// Where a process listens.
 #[derive(Debug)]
 pub struct Listeners {
@@ -178,5 +190,5 @@ fn extractor(config: &Config, pdfium: std::path::PathBuf) -> Result<Extractor> {
         None => std::env::current_exe()
             .map_err(|error| Error::config("the path of this executable cannot be found").with_source(error))?,
     };
-    Ok(Extractor::new(program, pdfium, limits))
+    Ok(Extractor::new(program, Some(pdfium), limits))
 }

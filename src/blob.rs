@@ -5,13 +5,15 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::Utc;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Location;
-use object_store::ObjectStoreExt;
+use object_store::{ObjectStore, ObjectStoreExt};
 use uuid::Uuid;
 
 use crate::document::{DocumentId, TenantId};
@@ -80,6 +82,20 @@ impl Blobs {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(failed(error)),
         }
+    }
+
+    /// The keys of originals that were stored longer ago than `age`.
+    pub async fn older_than(&self, age: Duration) -> Result<Vec<String>> {
+        let limit = Utc::now() - age;
+        let mut listing = self.store.list(None);
+        let mut keys = Vec::new();
+        while let Some(object) = listing.next().await {
+            let object = object.map_err(failed)?;
+            if object.last_modified < limit {
+                keys.push(object.location.to_string());
+            }
+        }
+        Ok(keys)
     }
 
     /// Writes and deletes a small object: the store is there and may be written.

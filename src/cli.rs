@@ -49,7 +49,7 @@ enum Command {
     Health(client::ServerArgs),
     /// Read the text out of one file (the server starts this for every document)
     #[command(hide = true)]
-    Extract(rag_api::ingest::extract::child::ExtractArgs),
+    Extract(rag_api::ingest::extract::child::Args),
 }
 
 /// Runs the command line; an error is one line on standard error and exit code 1.
@@ -90,6 +90,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
 fn loaded(load: impl Fn() -> Result<Loaded>) -> Result<rag_api::config::Config> {
     let loaded = load()?;
     rag_api::telemetry::init(&loaded.config.telemetry)?;
+    if let Some(hold) = config::test_hold()? {
+        rag_api::hold::arm(hold);
+    }
     Ok(loaded.config)
 }
 

@@ -119,6 +119,35 @@ pub fn load(options: LoadOptions) -> Result<Loaded> {
     Ok(Loaded { config, profile: layers.profile, settings: settings.effective() })
 }
 
+/// Where the commands that talk to a running server find it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Client {
+    /// `RAG_URL`.
+    pub url: Option<String>,
+    /// `RAG_API_KEY`.
+    pub key: Option<Secret>,
+}
+
+/// Reads where the server is, from the environment.
+pub fn client() -> Result<Client> {
+    let environment = layers::process_environment()?;
+    let variable = |name| layers::variable(&environment, name);
+    Ok(Client { url: variable("RAG_URL"), key: variable("RAG_API_KEY").map(Secret::new) })
+}
+
+/// The point at which a crash test wants this process to stop, from the environment.
+pub fn test_hold() -> Result<Option<crate::hold::Hold>> {
+    let environment = layers::process_environment()?;
+    let Some(point) = layers::variable(&environment, "RAG_TEST_HOLD") else { return Ok(None) };
+    let address = layers::variable(&environment, "RAG_TEST_HOLD_ADDRESS").and_then(|address| address.parse().ok());
+    let address = address.ok_or_else(|| Error::config("RAG_TEST_HOLD needs RAG_TEST_HOLD_ADDRESS=ADDRESS:PORT"))?;
+    let (point, arrival) = match point.split_once(':') {
+        Some((point, arrival)) => (point.to_owned(), arrival.parse().unwrap_or(1)),
+        None => (point, 1),
+    };
+    Ok(Some(crate::hold::Hold { point, arrival, address }))
+}
+
 /// The configuration as a table of names, values and sources, secrets redacted.
 pub fn render(loaded: &Loaded) -> String {
     let width = |text: fn(&EffectiveSetting) -> &str| {

@@ -150,7 +150,7 @@ impl Ingester {
     async fn submit(&self, caller: &Identity, upload: Upload, mode: PutMode) -> Result<Submitted> {
         let tenant = caller.tenant.clone();
         let document_id = upload.document_id.unwrap_or_else(DocumentId::random);
-        let blob = format!("{tenant}/{document_id}/{}", Uuid::now_v7());
+        let blob = crate::blob::key(&tenant, &document_id);
         let content = Content {
             media_type: upload
                 .media_type
@@ -270,8 +270,9 @@ impl Ingester {
     pub async fn original(&self, caller: &Identity, document: &DocumentId) -> Result<Original> {
         let record = self.readable(caller, document).await?;
         let content = record.served.as_ref().map_or_else(|| record.content.clone(), |served| served.content.clone());
-        let (bytes, stream) = self.blobs.get(&content.blob).await?;
-        Ok(Original { record, media_type: content.media_type, filename: content.filename, bytes, stream })
+        let blob = self.blobs.get(&content.blob).await?;
+        let Content { media_type, filename, .. } = content;
+        Ok(Original { record, media_type, filename, bytes: blob.bytes, stream: blob.stream })
     }
 
     /// Chunks of what is served from `from` on, for readers only; the number of all chunks beside them.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{AttributesPatch, DocumentRecord, Job, Lease, NewDocument, Progress, Publish, Served, Stage, Status, Work};
+use super::{AttributesPatch, DocumentRecord, Job, Lease, NewDocument, Progress, Publication, Publish, Served, Stage, Status, Work};
 use crate::document::{Failure, Principal, Version};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -203,19 +203,17 @@ impl Row {
     }
 
     /// Makes the newest version the served one.
-    pub(super) fn publish(
-        &mut self,
-        version: Version,
-        chunks: u32,
-        access_version: u64,
-        now: DateTime<Utc>,
-    ) -> Result<Publish> {
+    pub(super) fn publish(&mut self, publication: &Publication, now: DateTime<Utc>) -> Result<Publish> {
+        let Publication { version, chunks, access_version, ref title } = *publication;
         let record = &mut self.record;
         if record.version != version || record.status != Status::Processing || self.deleted {
             return Err(lost_lease());
         }
         if record.access_version != access_version {
             return Ok(Publish::AttributesMoved(record.clone()));
+        }
+        if record.title.is_empty() {
+            record.title.clone_from(title);
         }
         let content = record.content.clone();
         if let Some(former) = record.served.replace(Served { version, content, chunks }) {

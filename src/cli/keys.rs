@@ -8,7 +8,7 @@ use rag_api::auth::{Keys, NewKey};
 use rag_api::catalog::{self, KeyRecord, KeyScope};
 use rag_api::config::Config;
 use rag_api::document::TenantId;
-use rag_api::error::{Error, Result};
+use rag_api::error::Result;
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Scope {
@@ -61,7 +61,7 @@ pub(crate) enum KeysCommand {
 
 pub(crate) async fn keys(config: Config, command: KeysCommand) -> Result<ExitCode> {
     let catalog = catalog::build(&config.catalog).await?;
-    let keys = Keys::new(catalog, &config.auth)?;
+    let keys = Keys::new(&config.auth, catalog)?;
     match command {
         KeysCommand::Create { user, tenant, groups, scopes, name, expires_in_days } => {
             let expires_at = expires_in_days.map(|days| Utc::now() + TimeDelta::days(i64::from(days)));
@@ -76,9 +76,7 @@ pub(crate) async fn keys(config: Config, command: KeysCommand) -> Result<ExitCod
         }
         KeysCommand::List { tenant } => list(&keys, &tenant.parse()?).await,
         KeysCommand::Revoke { id, tenant } => {
-            if !keys.revoke(&tenant.parse()?, &id).await? {
-                return Err(Error::not_found("key in this tenant; `rag-api keys list` shows them"));
-            }
+            keys.revoke(&tenant.parse()?, &id).await?;
             super::say(&format!("revoked {id}"))
         }
     }

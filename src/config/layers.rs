@@ -19,9 +19,9 @@ const PRODUCTION: &str = include_str!("../../config/production.toml");
 const LOCAL_PROFILE: &str = "local";
 /// What the names of variables begin with.
 const PREFIX: &str = "RAG_";
-/// Variables that look like ours and are not: the tests', the scripts', and what Kubernetes injects for a Service that
-/// is called rag-api.
-const FOREIGN: [&str; 4] = ["RAG_TEST_", "RAG_BIN", "RAG_API_SERVICE_", "RAG_API_PORT"];
+/// Variables that look like settings of the server and are not: the tests', the scripts', what Kubernetes injects for a
+/// Service that is called rag-api, and what the command line reads to find a server ([`super::client`]).
+const FOREIGN: [&str; 6] = ["RAG_TEST_", "RAG_BIN", "RAG_API_SERVICE_", "RAG_API_PORT", "RAG_API_KEY", "RAG_URL"];
 
 /// Settings that never print.
 pub(super) const SECRETS: [&str; 3] = ["admin_api_key", "cohere_api_key", "openai_api_key"];
@@ -100,7 +100,7 @@ pub(super) fn may_be_in_file(name: &str) -> bool {
 
 /// The process's variables that matter here.
 #[allow(clippy::disallowed_methods, reason = "the one place that reads the environment")]
-fn process_environment() -> Result<Vec<(String, String)>> {
+pub(super) fn process_environment() -> Result<Vec<(String, String)>> {
     let mut variables = Vec::new();
     for (name, value) in std::env::vars_os() {
         let Some(name) = name.to_str() else { continue };
@@ -116,7 +116,7 @@ fn utf8(name: &str, value: OsString) -> Result<String> {
 }
 
 /// A variable that is set and not empty.
-fn variable(variables: &[(String, String)], name: &str) -> Option<String> {
+pub(super) fn variable(variables: &[(String, String)], name: &str) -> Option<String> {
     variables.iter().rev().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.clone())
 }
 

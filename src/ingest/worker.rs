@@ -133,11 +133,10 @@ impl Worker {
     /// Deletes what is no longer served. Only a row without a version in processing has this work, so everything but
     /// the served version is garbage.
     async fn clean_up(&self, job: &Job) -> Result<()> {
-        if let Some(served) = &job.record.served {
-            let versions = Versions::Except(served.version);
-            self.store.delete(&job.lease.tenant, &job.lease.document_id, versions).await?;
-            self.store.flush().await?;
-        }
+        crate::hold::at("cleanup").await;
+        let versions = job.record.served.as_ref().map_or(Versions::All, |served| Versions::Except(served.version));
+        self.store.delete(&job.lease.tenant, &job.lease.document_id, versions).await?;
+        self.store.flush().await?;
         for blob in &job.garbage {
             self.blobs.delete(blob).await?;
         }

@@ -77,13 +77,12 @@ impl Worker {
     }
 
     async fn extract(&self, record: &DocumentRecord) -> Result<Result<Extracted, Failure>> {
-        let file = self.blobs.fetch(&record.content.blob).await?;
         let request = ExtractRequest {
-            path: file.path().to_owned(),
+            path: self.blobs.local_file(&record.content.blob).await?,
             filename: record.content.filename.clone(),
             media_type: Some(record.content.media_type.clone()),
         };
-        self.extractor.extract(request).await
+        self.extractor.extract(&request).await
     }
 
     /// Embeds and writes the chunks, makes them durable, and flips the document to them.
