@@ -225,7 +225,11 @@ impl Retriever {
 }
 
 /// The relevance of the first candidates, at most [`rerank::MAX_CANDIDATES`].
-async fn rerank_head(reranker: &dyn Reranker, request: &RetrievalRequest, candidates: &[Candidate]) -> Result<Vec<f32>> {
+async fn rerank_head(
+    reranker: &dyn Reranker,
+    request: &RetrievalRequest,
+    candidates: &[Candidate],
+) -> Result<Vec<f32>> {
     let text = |found: &Candidate| rerank::Candidate { id: found.fused.id, text: found.passage.contextual_text() };
     let head: Vec<_> = candidates.iter().take(rerank::MAX_CANDIDATES).map(text).collect();
     let share = request.deadline.at_most(RERANK_SHARE);

@@ -156,7 +156,9 @@ enum Model {}
 #[cfg(not(feature = "edge"))]
 impl Model {
     fn new() -> Result<Self> {
-        Err(crate::error::Error::config("this binary was built without the feature `edge`, which brings the BM25 tokenizer"))
+        Err(crate::error::Error::config(
+            "this binary was built without the feature `edge`, which brings the BM25 tokenizer",
+        ))
     }
 
     fn document(&self, _text: &str) -> SparseVector {

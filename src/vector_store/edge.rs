@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use qdrant_edge::external::ordered_float::OrderedFloat;
 use qdrant_edge::{
-    Condition, CreateIndex, Distance, EdgeConfig, EdgeOptimizersConfig, EdgeShard, EdgeShardRead as _,
-    EdgeSparseVectorParamsBuilder, EdgeVectorParamsBuilder, FieldCondition, FieldIndexOperations, IntegerIndexParamsBuilder,
+    Condition, CreateIndex, Distance, EdgeConfig, EdgeOptimizersConfig, EdgeShard, EdgeSparseVectorParamsBuilder,
+    EdgeVectorParamsBuilder, FieldCondition, FieldIndexOperations, IntegerIndexParamsBuilder,
     KeywordIndexParamsBuilder, Modifier, OperationError, OperationResult, OrderBy, OrderByInterface,
     PayloadFieldSchema, PayloadOps, PayloadSchemaParams, PointInsertOperations, PointOperations, Range,
     ScrollRequestBuilder, SetPayloadOp, UpdateOperation, WalOptions,
@@ -30,9 +30,7 @@ use tokio::sync::{Mutex, Semaphore};
 use crate::document::{Chunk, DocumentId, Scope, TenantId, Version};
 use crate::embedding::EmbeddingModel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::vector_store::{
-    ChunkPage, DocumentAttributes, Point, SearchQuery, SearchResults, VectorStore, Versions,
-};
+use crate::vector_store::{ChunkPage, DocumentAttributes, Point, SearchQuery, SearchResults, VectorStore, Versions};
 use filter::key;
 
 /// Names of the two vectors of a point.
@@ -244,7 +242,8 @@ fn shard_config(model: &EmbeddingModel, threads: usize) -> EdgeConfig {
 /// Creates the payload indexes that are not there yet.
 fn create_indexes(shard: &EdgeShard) -> OperationResult<()> {
     let keyword = |tenant| PayloadSchemaParams::Keyword(KeywordIndexParamsBuilder::new().is_tenant(tenant).build());
-    let integer = |range| PayloadSchemaParams::Integer(IntegerIndexParamsBuilder::new().lookup(true).range(range).build());
+    let integer =
+        |range| PayloadSchemaParams::Integer(IntegerIndexParamsBuilder::new().lookup(true).range(range).build());
     let wanted = [
         (key::TENANT, keyword(true)),
         (key::PRINCIPALS, keyword(false)),

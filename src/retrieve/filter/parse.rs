@@ -8,13 +8,13 @@ use super::{FieldPath, Filter, Limit, Scalar, parse_time};
 use crate::error::{Error, Result};
 
 /// Most levels of `$and`, `$or` and `$not`, the outermost object included.
-pub const MAX_DEPTH: usize = 8;
+const MAX_DEPTH: usize = 8;
 /// Most conditions on fields.
-pub const MAX_CONDITIONS: usize = 64;
+const MAX_CONDITIONS: usize = 64;
 /// Most values in all lists of `$in` and `$nin` together.
-pub const MAX_VALUES: usize = 1_000;
+const MAX_VALUES: usize = 1_000;
 /// Longest field, in bytes.
-pub const MAX_FIELD: usize = 256;
+const MAX_FIELD: usize = 256;
 
 /// Where a filter stands in a request; error pointers start with it.
 const ROOT: &str = "/filters";
@@ -86,7 +86,10 @@ impl Parser {
                 "$or" => Filter::Or(self.list(value, &at, depth)?),
                 "$not" => Filter::Not(Box::new(self.combination(value, &at, depth + 1)?)),
                 operator if OPERATORS.contains(&operator) => {
-                    return Err(Error::invalid(at, format!("`{operator}` belongs under a field, as in {{\"year\": {{\"{operator}\": …}}}}")));
+                    return Err(Error::invalid(
+                        at,
+                        format!("`{operator}` belongs under a field, as in {{\"year\": {{\"{operator}\": …}}}}"),
+                    ));
                 }
                 unknown if unknown.starts_with('$') => return Err(unknown_operator(unknown, COMBINATIONS, &at)),
                 field => {
@@ -133,7 +136,9 @@ impl Parser {
                 "$not" => return Err(Error::invalid(at, "takes an object of operators; a value is negated by `$ne`")),
                 "$gt" | "$gte" | "$lt" | "$lte" => range.set(operator, operand, &at)?,
                 unknown if unknown.starts_with('$') => return Err(unknown_operator(unknown, OPERATORS, &at)),
-                _ => return Err(Error::invalid(at, format!("a field inside `{field}` is written as a path with dots"))),
+                _ => {
+                    return Err(Error::invalid(at, format!("a field inside `{field}` is written as a path with dots")));
+                }
             }
         }
         if !range.is_empty() {
@@ -251,7 +256,8 @@ fn child(at: &str, key: &str) -> String {
 }
 
 fn unknown_operator(unknown: &str, known: &[&str], at: &str) -> Error {
-    let nearest = known.iter().max_by(|a, b| strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b)));
+    let nearest =
+        known.iter().max_by(|a, b| strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b)));
     let nearest = nearest.map(|operator| format!(", did you mean `{operator}`")).unwrap_or_default();
     Error::invalid(at, format!("unknown operator `{unknown}`{nearest}"))
 }

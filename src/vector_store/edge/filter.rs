@@ -30,18 +30,14 @@ pub(super) fn path(key: &str) -> JsonPath {
 }
 
 /// What a search may see; `None`: nothing at all, do not ask.
-pub(super) fn visible(
-    scope: &Scope,
-    exclude: &[(DocumentId, Version)],
-    user: Option<Filter>,
-) -> Option<EdgeFilter> {
+pub(super) fn visible(scope: &Scope, exclude: &[(DocumentId, Version)], user: Option<Filter>) -> Option<EdgeFilter> {
     if scope.principals().is_empty() {
         return None;
     }
     let principals: Vec<String> = scope.principals().iter().map(ToString::to_string).collect();
-    let excluded = exclude.iter().map(|(document, version)| {
-        all(vec![equals(key::DOCUMENT, document.as_str()), version_is(*version)])
-    });
+    let excluded = exclude
+        .iter()
+        .map(|(document, version)| all(vec![equals(key::DOCUMENT, document.as_str()), version_is(*version)]));
     let access = EdgeFilter {
         must: Some(vec![
             equals(key::TENANT, scope.tenant().as_str()),

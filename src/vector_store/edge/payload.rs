@@ -1,6 +1,6 @@
 //! Our points ↔ the engine's: a passage's fields are the payload's, beside tenant and principals.
 
-use qdrant_edge::{Payload, PointStruct, PointStructPersisted, Vector, Vectors};
+use qdrant_edge::{Payload, PointId, PointStruct, PointStructPersisted, Vector, Vectors};
 use serde_json::{Map, Value};
 
 use super::filter::key;
@@ -24,7 +24,7 @@ pub(super) fn to_edge(point: Point) -> Result<PointStructPersisted> {
         let sparse = Vector::new_sparse(point.sparse.indices, point.sparse.values);
         vectors.push((SPARSE, sparse.map_err(|error| Error::internal("a sparse vector is malformed", error))?));
     }
-    Ok(PointStruct::new(id, Vectors::new_named(vectors), Value::Object(payload)).into())
+    Ok(PointStruct::new(PointId::Uuid(id), Vectors::new_named(vectors), Value::Object(payload)).into())
 }
 
 /// The part of a payload that [`DocumentAttributes`] sets.

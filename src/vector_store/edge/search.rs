@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use qdrant_edge::{
-    EdgeShard, EdgeShardRead as _, Filter as EdgeFilter, IdfCorpusParams, IdfParams, NamedQuery, PointId,
-    PrefetchBuilder, QueryBatchRequest, QueryEnum, QueryRequest, QueryRequestBuilder, ScoredPoint, ScoringQuery,
-    SearchParams, SparseVector as EdgeSparseVector, VectorInternal,
+    EdgeShard, Filter as EdgeFilter, IdfCorpusParams, IdfParams, NamedQuery, PointId, PrefetchBuilder,
+    QueryBatchRequest, QueryEnum, QueryRequest, QueryRequestBuilder, ScoredPoint, ScoringQuery, SearchParams,
+    SparseVector as EdgeSparseVector, VectorInternal,
 };
 use uuid::Uuid;
 
@@ -32,10 +32,7 @@ pub(super) fn search(
         visible,
         dense: query.dense.map(|dense| nearest(DENSE, VectorInternal::Dense(dense))),
         sparse: sparse.map(|sparse| nearest(SPARSE, VectorInternal::Sparse(sparse))),
-        params: SearchParams {
-            idf: Some(IdfParams::Corpus(IdfCorpusParams { corpus })),
-            ..SearchParams::default()
-        },
+        params: SearchParams { idf: Some(IdfParams::Corpus(IdfCorpusParams { corpus })), ..SearchParams::default() },
     };
     if query.limit == 0 {
         return Ok(SearchResults::default());
