@@ -129,7 +129,13 @@ impl Answerer {
         }
     }
 
-    async fn generation_failed(&self, ask: &Ask, error: &Error, retrieval: &Retrieval, audience: &mut Audience) -> Answer {
+    async fn generation_failed(
+        &self,
+        ask: &Ask,
+        error: &Error,
+        retrieval: &Retrieval,
+        audience: &mut Audience,
+    ) -> Answer {
         if ask.deadline.is_over() {
             return self.failure(ask, FailureCode::Timeout, error);
         }

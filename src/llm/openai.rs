@@ -223,7 +223,9 @@ fn refusal(status: StatusCode, detail: &str) -> Error {
 fn summary(body: &serde_json::Value) -> String {
     let error = body.get("error").unwrap_or(body);
     let word = |value: &serde_json::Value| match value {
-        serde_json::Value::String(text) if text.len() <= 64 && !text.contains(char::is_whitespace) => Some(text.clone()),
+        serde_json::Value::String(text) if text.len() <= 64 && !text.contains(char::is_whitespace) => {
+            Some(text.clone())
+        }
         serde_json::Value::Number(number) => Some(number.to_string()),
         _ => None,
     };

@@ -115,7 +115,8 @@ impl Splitter {
 /// between backquotes keeps its brackets.
 fn without_footnotes(text: &str) -> String {
     static FOOTNOTE: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"(?P<code>`+[^`]*`+)|\[\d{1,3}(?:\s*[,;–-]\s*\d{1,3})*\]").expect("the pattern is a regular expression")
+        Regex::new(r"(?P<code>`+[^`]*`+)|\[\d{1,3}(?:\s*[,;–-]\s*\d{1,3})*\]")
+            .expect("the pattern is a regular expression")
     });
     FOOTNOTE.replace_all(text, "${code}").into_owned()
 }
