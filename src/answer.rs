@@ -1,19 +1,40 @@
 //! The answerer: guard → cache → retrieve → prompt → generate → cite; whole or as a stream.
 
+mod audience;
 pub mod citation;
 pub mod fallback;
+mod flight;
+mod generation;
 pub mod guard;
 pub mod prompt;
+mod resolve;
+mod stored;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
+use crate::cache::Cache;
+use crate::catalog::Catalog;
 use crate::document::Scope;
-use crate::error::Result;
-use crate::llm::{ScoredPassage, Usage};
+use crate::embedding::TokenCounter;
+use crate::error::{Error, Result};
+use crate::llm::{Llm, ScoredPassage, Usage};
 use crate::resilience::Deadline;
 use crate::retrieve::filter::Filter;
-use crate::retrieve::{Explanation, Mode};
+use crate::retrieve::{Explanation, Mode, Retriever};
+use crate::telemetry::metrics;
+use audience::Audience;
+use flight::Flights;
+
+/// Longest wait for the answer cache: an answer is not worth more time than making it saves.
+pub const CACHE_LIMIT: Duration = Duration::from_millis(250);
+
+/// Most passages of a request.
+pub const MAX_TOP_K: usize = 50;
 
 /// A question, as every way in (HTTP, command line, evaluation) states it.
 #[derive(Debug, Clone)]
@@ -127,29 +148,140 @@ pub enum AnswerEvent {
     Done(Box<Answer>),
 }
 
-/// Answers questions. Built by [`crate::app`]; HTTP, command line and evaluation all use this one.
+/// What an [`Answerer`] drives.
 #[derive(Debug)]
-pub struct Answerer {}
+pub struct AnswererParts {
+    /// Finds the passages.
+    pub retriever: Arc<Retriever>,
+    /// The chain of language models, never empty.
+    pub llms: Vec<Arc<dyn Llm>>,
+    /// Keeps answers, if a cache is configured.
+    pub cache: Option<Arc<dyn Cache>>,
+    /// How long an answer is kept; zero: not at all.
+    pub cache_ttl: Duration,
+    /// Says which generation of the corpus there is.
+    pub catalog: Arc<dyn Catalog>,
+    /// Counts the tokens of prompts.
+    pub token_counter: Arc<dyn TokenCounter>,
+    /// How answers are made.
+    pub config: Config,
+}
+
+/// Answers questions. Built by [`crate::app`]; HTTP, command line and evaluation all use this one.
+#[derive(Debug, Clone)]
+pub struct Answerer {
+    parts: Arc<AnswererParts>,
+    /// Every model that has a part in an answer, for cache keys.
+    models: Arc<[String]>,
+    flights: Arc<Flights>,
+}
 
 impl Answerer {
+    /// An answerer of these parts.
+    pub fn new(parts: AnswererParts) -> Self {
+        let mut models = parts.retriever.model_names();
+        models.extend(parts.llms.iter().map(|model| model.name().to_owned()));
+        Self { parts: Arc::new(parts), models: models.into(), flights: Arc::default() }
+    }
+
     /// Answers a question. A wrong question is an error ([`crate::error::ErrorKind::Invalid`]); what fails on the way
     /// is an [`Answer`] with a [`FailureCode`].
     pub async fn answer(&self, question: Question) -> Result<Answer> {
-        let _ = question;
-        todo!()
+        let (ask, warning) = self.ask(question)?;
+        self.run(ask, warning, Audience::nobody()).await
     }
 
-    /// Answers a question piece by piece. Dropping the stream stops the work.
+    /// Answers a question piece by piece. Dropping the stream stops the work. A failure before there is anything to
+    /// show is [`AnswerEvent::Done`] alone.
     pub async fn stream(&self, question: Question) -> Result<BoxStream<'static, AnswerEvent>> {
-        let _ = question;
-        todo!()
+        let (ask, warning) = self.ask(question)?;
+        let answerer = self.clone();
+        Ok(audience::stream(move |audience| async move {
+            let answer = answerer.run(ask, warning, audience).await.unwrap_or_else(|_| Answer {
+                answer: fallback::text(FailureCode::Internal).to_owned(),
+                code: Some(FailureCode::Internal),
+                ..Answer::default()
+            });
+            AnswerEvent::Done(Box::new(answer))
+        }))
     }
 
-    /// The same retrieval without generation.
+    /// The same retrieval without generation. All that goes wrong is an error.
     pub async fn search(&self, question: Question) -> Result<SearchAnswer> {
-        let _ = question;
-        todo!()
+        let (ask, warning) = self.ask(question)?;
+        let retrieval = self.retrieve(&ask).await.inspect_err(|error| {
+            let (request_id, user_id) = (&ask.caller.request_id, &ask.caller.user_id);
+            tracing::warn!(request_id, user_id, error = error.chain(), "query_failed");
+        })?;
+        Ok(SearchAnswer {
+            sources: retrieval.passages,
+            timings_ms: retrieval.timings_ms.into_iter().map(|(stage, ms)| (stage.to_owned(), ms)).collect(),
+            degraded: retrieval.degraded,
+            warnings: warning.into_iter().collect(),
+            explain: retrieval.explain,
+        })
     }
+
+    /// Cleans and checks a question; the second value warns of what was removed.
+    fn ask(&self, question: Question) -> Result<(Ask, Option<String>)> {
+        let clean = guard::sanitise(&question.text)?;
+        for (pattern, count) in &clean.removed {
+            metrics::GUARD_REMOVED.add(*count, &[("pattern", (*pattern).to_owned())]);
+        }
+        let top_k = question.top_k.unwrap_or(self.parts.retriever.config().rerank_top_k);
+        if !(1..=MAX_TOP_K).contains(&top_k) {
+            return Err(Error::invalid("/top_k", format!("top_k must be 1 to {MAX_TOP_K}")));
+        }
+        let (request_id, user_id) = (&question.caller.request_id, &question.caller.user_id);
+        tracing::info!(request_id, user_id, query_length = clean.text.chars().count(), "query_started");
+        let warning = clean.warning();
+        let ask = Ask {
+            scope: question.scope,
+            text: clean.text,
+            top_k,
+            filter: question.filter,
+            mode: question.mode,
+            rerank: question.rerank,
+            explain: question.explain,
+            deadline: question.deadline,
+            caller: question.caller,
+        };
+        Ok((ask, warning))
+    }
+
+    async fn run(&self, ask: Ask, warning: Option<String>, mut audience: Audience) -> Result<Answer> {
+        let started = Instant::now();
+        let mut answer = self.resolve(&ask, &mut audience).await?;
+        answer.warnings.splice(0..0, warning);
+        let status = if answer.code.is_some() { "error" } else { "success" };
+        metrics::QUERIES.add(1, &[("status", status.to_owned()), ("model", answer.model.clone())]);
+        metrics::QUERY_LATENCY.record(started.elapsed().as_secs_f64(), &[("stage", "total".to_owned())]);
+        if answer.code.is_some() {
+            return Ok(answer);
+        }
+        let Usage { input_tokens, output_tokens } = answer.usage;
+        if !answer.cached {
+            metrics::TOKENS.add(input_tokens, &[("type", "input".to_owned())]);
+            metrics::TOKENS.add(output_tokens, &[("type", "output".to_owned())]);
+        }
+        let (request_id, user_id) = (&ask.caller.request_id, &ask.caller.user_id);
+        tracing::info!(request_id, user_id, input_tokens, output_tokens, cached = answer.cached, "query_complete");
+        Ok(answer)
+    }
+}
+
+/// A question that was cleaned and checked.
+#[derive(Debug)]
+struct Ask {
+    scope: Scope,
+    text: String,
+    top_k: usize,
+    filter: Option<Filter>,
+    mode: Mode,
+    rerank: bool,
+    explain: bool,
+    deadline: Deadline,
+    caller: Caller,
 }
 
 /// How answers are made.

@@ -13,8 +13,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::Passage;
 use crate::error::{Error, Result};
-use crate::resilience::BreakerLlm;
-use crate::resilience::breaker::{Breaker, Policy};
 
 /// What a model is asked. `extractive` reads `question` and `passages`; a chat model reads `system` and `user`, which
 /// [`crate::answer::prompt`] rendered from the same passages.
@@ -94,8 +92,7 @@ pub enum Config {
     },
 }
 
-/// Builds the chain of models, each remote one behind its own breaker. [`crate::error::ErrorKind::Config`] if a model
-/// cannot be set up.
+/// Builds the chain of models. [`crate::error::ErrorKind::Config`] if a model cannot be set up.
 pub fn build(configs: &[Config]) -> Result<Vec<Arc<dyn Llm>>> {
     if configs.is_empty() {
         return Err(Error::config("RAG_LLM_MODEL is empty: name at least one model, such as `extractive`"));
@@ -106,11 +103,7 @@ pub fn build(configs: &[Config]) -> Result<Vec<Arc<dyn Llm>>> {
             Config::Extractive => Ok(Arc::new(extractive::Extractive) as Arc<dyn Llm>),
             Config::OpenAi { model, base_url, api_key } => {
                 let timeouts = openai::Timeouts::default();
-                // A first text that is this late counts against the model even if the caller gives up before we do.
-                let policy = Policy { patience: timeouts.first_token.mul_f32(0.6), ..Policy::default() };
-                let model = openai::OpenAi::new(model, base_url, api_key.clone(), timeouts)?;
-                let breaker = Breaker::new(format!("llm:{}", model.name()), policy);
-                Ok(Arc::new(BreakerLlm::new(Arc::new(model), breaker)) as Arc<dyn Llm>)
+                Ok(Arc::new(openai::OpenAi::new(model, base_url, api_key.clone(), timeouts)?) as Arc<dyn Llm>)
             }
         })
         .collect()

@@ -9,6 +9,7 @@ pub mod breaker_store;
 pub mod retry;
 pub mod retrying_embedder;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use breaker::{Breaker, BreakerState};
@@ -20,7 +21,11 @@ pub use retrying_embedder::RetryingEmbedder;
 
 use tokio::time::Instant;
 
+use crate::cache::Cache;
+use crate::embedding::Embedder;
 use crate::error::{Error, ErrorKind, Result};
+use crate::llm::Llm;
+use crate::vector_store::VectorStore;
 
 /// The moment by which a request must have its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,4 +60,30 @@ impl Deadline {
             Err(_) => Err(Error::new(ErrorKind::Timeout, format!("{what} took too long"))),
         }
     }
+}
+
+/// An embedder that tries again: 3 tries within 5 s.
+pub fn retrying_embedder(inner: Arc<dyn Embedder>) -> Arc<dyn Embedder> {
+    let retry = Retry::new("embedding", retry::Policy::default());
+    Arc::new(RetryingEmbedder::new(inner, retry, Duration::from_secs(5)))
+}
+
+/// A vector store behind a breaker. A search has 5 s, so one that took 4 has hung.
+pub fn breaking_store(inner: Arc<dyn VectorStore>) -> Arc<dyn VectorStore> {
+    let policy = breaker::Policy { patience: Duration::from_secs(4), ..breaker::Policy::default() };
+    Arc::new(BreakerStore::new(inner, Breaker::new("vector_store", policy)))
+}
+
+/// A cache behind a breaker. A look-up has [`crate::answer::CACHE_LIMIT`].
+pub fn breaking_cache(inner: Arc<dyn Cache>) -> Arc<dyn Cache> {
+    let policy = breaker::Policy { patience: crate::answer::CACHE_LIMIT / 2, ..breaker::Policy::default() };
+    Arc::new(BreakerCache::new(inner, Breaker::new("cache", policy)))
+}
+
+/// A language model behind a breaker of its own. The client gives a first token 15 s, and a short deadline of the caller
+/// less: one that has not begun after 9 has hung.
+pub fn breaking_llm(inner: Arc<dyn Llm>) -> Arc<dyn Llm> {
+    let policy = breaker::Policy { patience: Duration::from_secs(9), ..breaker::Policy::default() };
+    let breaker = Breaker::new(format!("llm:{}", inner.name()), policy);
+    Arc::new(BreakerLlm::new(inner, breaker))
 }

@@ -150,6 +150,13 @@ impl Retriever {
         &self.config
     }
 
+    /// The models that have a part in what is found, for cache keys.
+    pub fn model_names(&self) -> Vec<String> {
+        let embedding = self.backends.embedder.model().name.clone();
+        let reranker = self.backends.reranker.as_ref().map_or("none", |reranker| reranker.name()).to_owned();
+        vec![embedding, reranker]
+    }
+
     /// Finds the best passages that the caller may read.
     ///
     /// A question's embedding, the search and the reranking each have their share of the deadline. Without the

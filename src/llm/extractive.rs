@@ -67,7 +67,7 @@ fn pieces(question: &str, passages: &[ScoredPassage]) -> Vec<String> {
         (_, false) => " ",
     };
     let cited = |(index, unit): (usize, &Unit)| {
-        let text = shorten(&without_footnotes(&unit.text));
+        let text = shorten(&unit.text);
         format!("{}{text} [{}]", separator(index, &text), unit.passage + 1)
     };
     quotes.iter().enumerate().map(cited).collect()
@@ -176,30 +176,6 @@ fn asks_for_number(question: &str) -> bool {
     ];
     let question = question.to_lowercase();
     PHRASES.iter().any(|phrase| question.contains(phrase))
-}
-
-/// Takes a document's own `[3]` out, which would read as a citation of ours. Code keeps its brackets.
-fn without_footnotes(text: &str) -> String {
-    if text.contains('`') {
-        return text.to_owned();
-    }
-    let mut clean = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(open) = rest.find('[') {
-        let inside = rest[open + 1..].split(']').next().unwrap_or_default();
-        let closed = rest[open + 1..].len() > inside.len();
-        let number = closed && !inside.is_empty() && inside.chars().all(|c| c.is_ascii_digit() || ", -–".contains(c));
-        clean.push_str(&rest[..open]);
-        rest = match number {
-            true => &rest[open + inside.len() + 2..],
-            false => {
-                clean.push('[');
-                &rest[open + 1..]
-            }
-        };
-    }
-    clean.push_str(rest);
-    clean
 }
 
 /// The beginning of a text that has no end, such as a page without full stops.

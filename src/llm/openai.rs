@@ -132,7 +132,7 @@ impl OpenAi {
                     tokio::time::sleep(pause).await;
                 }
                 _ if status == StatusCode::BAD_REQUEST && self.dialect.learn(&detail) => {}
-                _ => return Err(refusal(status, detail)),
+                _ => return Err(refusal(status, &detail)),
             }
         }
     }
@@ -183,7 +183,7 @@ fn retry_after(response: &Response) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok()
 }
 
-/// The beginning of an error's body. Servers quote parts of keys in it, but mask them.
+/// The beginning of an error's body. It may quote the question, so it is never logged; [`summary`] is.
 async fn error_body(mut response: Response) -> String {
     let mut body = Vec::new();
     while body.len() < MAX_ERROR_BODY {
@@ -197,7 +197,7 @@ async fn error_body(mut response: Response) -> String {
 }
 
 /// What a refused request means to the chain: later (429, 5xx), or not before somebody changes the configuration.
-fn refusal(status: StatusCode, detail: String) -> Error {
+fn refusal(status: StatusCode, detail: &str) -> Error {
     let (kind, message) = match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
             (ErrorKind::Config, "the language model's server refuses the key: check RAG_OPENAI_API_KEY")
@@ -215,5 +215,22 @@ fn refusal(status: StatusCode, detail: String) -> Error {
         }
         _ => (ErrorKind::Internal, "the language model's server refuses the request"),
     };
-    Error::new(kind, message).with_source(format!("status {}: {detail}", status.as_u16()))
+    let body = serde_json::from_str(detail).unwrap_or_default();
+    Error::new(kind, message).with_source(format!("status {}{}", status.as_u16(), summary(&body)))
+}
+
+/// Type and code of an error's body, without its message, which may quote the question or a document.
+fn summary(body: &serde_json::Value) -> String {
+    let error = body.get("error").unwrap_or(body);
+    let word = |value: &serde_json::Value| match value {
+        serde_json::Value::String(text) if text.len() <= 64 && !text.contains(char::is_whitespace) => {
+            Some(text.clone())
+        }
+        serde_json::Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
+    ["type", "code", "param"]
+        .into_iter()
+        .filter_map(|field| Some(format!(", {field} {}", word(error.get(field)?)?)))
+        .collect()
 }

@@ -67,12 +67,6 @@ fn overlapping_chunks_are_quoted_once() {
 }
 
 #[test]
-fn a_documents_own_footnotes_are_no_citations() {
-    assert_eq!(without_footnotes("a [1] b[2, 3] [x] [ c[4"), "a  b [x] [ c[4");
-    assert_eq!(without_footnotes("`a[1]`"), "`a[1]`");
-}
-
-#[test]
 fn a_text_without_an_end_is_cut() {
     let text = shorten(&"word ".repeat(500));
     assert!(text.chars().count() <= MAX_CHARACTERS + 2 && text.ends_with("word …"));

@@ -1,5 +1,8 @@
 //! Cuts a passage into what can be quoted by itself: sentences, list items, table rows, code blocks.
 
+use std::sync::LazyLock;
+
+use regex::Regex;
 use unicode_segmentation::UnicodeSegmentation;
 
 /// Longest list item that is quoted whole, in characters; a longer one is cut into its sentences.
@@ -93,14 +96,29 @@ impl Splitter {
 
     fn end_block(&mut self) {
         let text = std::mem::take(&mut self.text);
-        match std::mem::take(&mut self.block) {
-            Block::Code => self.units.push(text),
+        let block = std::mem::take(&mut self.block);
+        if block == Block::Code {
+            self.units.push(text);
+            return;
+        }
+        let text = without_footnotes(&text);
+        match block {
             Block::Item if text.chars().count() <= MAX_ITEM => self.units.push(text.trim().to_owned()),
             Block::Item | Block::Paragraph => sentences(&text, &mut self.units),
-            Block::Table => {}
+            Block::Code | Block::Table => {}
         }
         self.units.retain(|unit| unit.chars().any(char::is_alphanumeric));
     }
+}
+
+/// Takes a document's own `[3]` out, which would read as a citation of ours, and would end no sentence. What stands
+/// between backquotes keeps its brackets.
+fn without_footnotes(text: &str) -> String {
+    static FOOTNOTE: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"(?P<code>`+[^`]*`+)|\[\d{1,3}(?:\s*[,;–-]\s*\d{1,3})*\]")
+            .expect("the pattern is a regular expression")
+    });
+    FOOTNOTE.replace_all(text, "${code}").into_owned()
 }
 
 /// Sentences by the Unicode rules (UAX #29), put together again where only an abbreviation ends.
@@ -144,7 +162,7 @@ fn list_item(line: &str) -> Option<&str> {
 
 fn row(line: &str) -> String {
     let cells = line.trim_matches('|').split('|').map(str::trim).filter(|cell| !cell.is_empty());
-    cells.collect::<Vec<_>>().join(" | ")
+    without_footnotes(&cells.collect::<Vec<_>>().join(" | "))
 }
 
 #[cfg(test)]
@@ -174,6 +192,13 @@ mod tests {
     #[test]
     fn chinese_sentences_and_lines() {
         assert_eq!(split("发票保存\n十年。合同保存六年！"), ["发票保存十年。", "合同保存六年！"]);
+    }
+
+    #[test]
+    fn a_documents_own_footnotes_are_no_citations() {
+        assert_eq!(split("It is so.[1] It was[2, 3] not [x] 5[2023]."), ["It is so.", "It was not [x] 5[2023]."]);
+        assert_eq!(split("- a[1]\n\n| b[1] | c |"), ["a", "b | c"]);
+        assert_eq!(split("Read `a[1]` well."), ["Read `a[1]` well."]);
     }
 
     #[test]

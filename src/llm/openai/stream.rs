@@ -113,10 +113,14 @@ impl Reader {
             self.finish.get_or_insert_with(|| "done".to_owned());
             return self.end();
         }
-        let chunk: ChatChunk = serde_json::from_str(data)
-            .map_err(|error| Error::unavailable("the language model's server answered nonsense", error))?;
+        let chunk: ChatChunk = serde_json::from_str(data).map_err(|error| {
+            // Not the error itself: it may quote what it could not read.
+            let place = format!("{:?} error in an event, column {}", error.classify(), error.column());
+            Error::unavailable("the language model's server answered nonsense", place)
+        })?;
         if let Some(error) = chunk.error.filter(|error| !error.is_null()) {
-            return Err(Error::unavailable("the language model's server failed while it answered", error.to_string()));
+            let summary = format!("an error event{}", super::summary(&error));
+            return Err(Error::unavailable("the language model's server failed while it answered", summary));
         }
         if let Some(usage) = chunk.usage {
             self.usage = Some(Usage { input_tokens: usage.prompt_tokens, output_tokens: usage.completion_tokens });
