@@ -107,6 +107,28 @@ async fn processes_that_start_at_once_migrate_one_after_the_other() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_caller_that_goes_away_in_the_middle_leaves_no_open_transaction() {
+    let folder = tempfile::tempdir().unwrap();
+    let catalog = open(folder.path()).await;
+    for patience in 0..200 {
+        let going_away = async {
+            for _ in 0..patience {
+                tokio::task::yield_now().await;
+            }
+        };
+        let name = format!("doc-{patience}");
+        tokio::select! {
+            biased;
+            _ = put(&catalog, &name, "one") => {}
+            () = going_away => {}
+        }
+        // Whole or not at all, and the next writer is not in the way of anything.
+        let record = put(&catalog, &name, "one").await;
+        assert_eq!((record.version, record.readers), (1, readers(&["user:ann"])));
+    }
+}
+
 #[tokio::test]
 async fn a_folder_that_cannot_be_made_is_one_clear_line() {
     let folder = tempfile::tempdir().unwrap();
