@@ -6,20 +6,14 @@ use crate::error::Result;
 use crate::vector_store::{VectorStore, Versions};
 
 /// Points first, then originals, then the row that remembers them: a crash at any step leaves the row, and the next
-/// worker begins again.
+/// worker begins again. (The job's record may be a new document of the same id already: only its garbage is deleted.)
 pub(super) async fn purge(catalog: &dyn Catalog, blobs: &Blobs, store: &dyn VectorStore, job: &Job) -> Result<()> {
     store.delete(&job.lease.tenant, &job.lease.document_id, Versions::All).await?;
     store.flush().await?;
     crate::hold::at("delete_points").await;
-    for blob in originals(job) {
+    for blob in &job.garbage {
         blobs.delete(blob).await?;
     }
     crate::hold::at("delete_blobs").await;
     catalog.purge_done(&job.lease).await
-}
-
-fn originals(job: &Job) -> impl Iterator<Item = &str> {
-    let served = job.record.served.as_ref().map(|served| &served.content);
-    let contents = std::iter::once(&job.record.content).chain(served).map(|content| content.blob.as_str());
-    contents.chain(job.garbage.iter().map(String::as_str))
 }
