@@ -4,9 +4,9 @@
 //! names; over it lie `config/<profile>.toml`, `.env` and the environment (`RAG_` + the name in capitals).
 //! [`load`] reads them once, at the start, and refuses with one line whatever is unknown, wrong or impossible:
 //!
-//! 1. [`layers`] reads each source, checks its names and merges them (figment);
-//! 2. [`settings`] hands out one value at a time, parsed, with its source in every error;
-//! 3. [`sections`] and [`backends`] make each module's `Config` of them.
+//! 1. `layers` reads each source, checks its names and merges them (figment);
+//! 2. `settings` hands out one value at a time, parsed, with its source in every error;
+//! 3. `sections` and `backends` make each module's `Config` of them.
 
 mod backends;
 mod layers;

