@@ -1,21 +1,27 @@
 //! The retriever: embed → dense + sparse search → fuse → check against the catalog → rerank → keep.
 
+mod candidates;
 pub mod filter;
 pub mod fusion;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use crate::catalog::Catalog;
 use crate::document::Scope;
-use crate::embedding::Embedder;
-use crate::error::Result;
+use crate::embedding::{Embedder, Priority};
+use crate::error::{Error, ErrorKind, Result};
 use crate::llm::ScoredPassage;
-use crate::rerank::Reranker;
+use crate::rerank::{self, RerankUse, Reranker};
 use crate::resilience::Deadline;
+use crate::telemetry::metrics;
 use crate::vector_store::VectorStore;
+use crate::vector_store::bm25::Bm25;
+use candidates::Candidate;
 use filter::Filter;
+use fusion::{Reordered, Weights};
 
 /// Which branches search.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, serde::Deserialize, utoipa::ToSchema)]
@@ -75,7 +81,7 @@ pub struct Explanation {
     pub id: String,
     /// Rank in the dense branch.
     pub dense_rank: Option<usize>,
-    /// Cosine similarity.
+    /// Cosine similarity; known for most hits of the sparse branch too.
     pub dense_score: Option<f32>,
     /// Rank in the sparse branch.
     pub sparse_rank: Option<usize>,
@@ -87,12 +93,15 @@ pub struct Explanation {
     pub fused_score: f32,
     /// The reranker's relevance, if it was reranked.
     pub rerank_score: Option<f32>,
+    /// What the final order is by, 0..=1.
+    pub score: f32,
 }
 
 /// What retrieval found, and how.
 #[derive(Debug, Clone, Default)]
 pub struct Retrieval {
-    /// The best passages, best first.
+    /// The best passages, best first. Their `score` is what the final order is by, as a share of the highest that is
+    /// possible: 0..=1 and never rising. It compares passages of one response, not of two.
     pub passages: Vec<ScoredPassage>,
     /// Every candidate, if asked for, in the final order.
     pub explain: Vec<Explanation>,
@@ -102,20 +111,134 @@ pub struct Retrieval {
     pub degraded: Vec<String>,
 }
 
+/// Longest time for the question's embedding, with its retries.
+const EMBEDDING_SHARE: Duration = Duration::from_secs(5);
+/// Longest time for search and the catalog's check.
+const RETRIEVAL_SHARE: Duration = Duration::from_secs(5);
+/// Longest time for reranking; past it the fused order stands.
+const RERANK_SHARE: Duration = Duration::from_secs(2);
+
+/// What a [`Retriever`] drives.
+#[derive(Debug, Clone)]
+pub struct Backends {
+    /// Embeds the question.
+    pub embedder: Arc<dyn Embedder>,
+    /// Searches.
+    pub store: Arc<dyn VectorStore>,
+    /// Reranks, if one is configured.
+    pub reranker: Option<Arc<dyn Reranker>>,
+    /// Says what is current and readable.
+    pub catalog: Arc<dyn Catalog>,
+}
+
 /// Finds passages. HTTP, command line and evaluation all use this one.
 #[derive(Debug)]
 pub struct Retriever {
-    pub(crate) embedder: Arc<dyn Embedder>,
-    pub(crate) store: Arc<dyn VectorStore>,
-    pub(crate) reranker: Option<Arc<dyn Reranker>>,
-    pub(crate) catalog: Arc<dyn Catalog>,
-    pub(crate) config: Config,
+    backends: Backends,
+    bm25: Bm25,
+    config: Config,
 }
 
 impl Retriever {
-    /// Finds the best passages that the caller may read.
-    pub async fn retrieve(&self, request: &RetrievalRequest) -> Result<Retrieval> {
-        let _ = request;
-        todo!()
+    /// A retriever over `backends`.
+    pub fn new(backends: Backends, config: Config) -> Result<Self> {
+        Ok(Self { backends, bm25: Bm25::new()?, config })
     }
+
+    /// How retrieval works, besides the request.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Finds the best passages that the caller may read.
+    ///
+    /// A question's embedding, the search and the reranking each have their share of the deadline. Without the
+    /// reranker the fused order stands, and [`Retrieval::degraded`] says so; without the others there is an error.
+    pub async fn retrieve(&self, request: &RetrievalRequest) -> Result<Retrieval> {
+        let mut retrieval = Retrieval::default();
+        let dense = match request.mode {
+            Mode::Sparse => None,
+            Mode::Hybrid | Mode::Dense => Some(timed("embedding", &mut retrieval, self.embed(request)).await?),
+        };
+        let share = request.deadline.at_most(RETRIEVAL_SHARE);
+        let search = share.run("the search", self.candidates(request, dense));
+        let candidates = timed("retrieval", &mut retrieval, search).await?;
+        let relevance = match &self.backends.reranker {
+            Some(reranker) if request.rerank && !candidates.is_empty() => {
+                let rerank = rerank_head(&**reranker, request, &candidates);
+                match timed("rerank", &mut retrieval, rerank).await {
+                    Ok(relevance) => relevance,
+                    Err(error) => {
+                        tracing::warn!(error = error.chain(), reranker = reranker.name(), "reranking was left out");
+                        metrics::DEGRADED.add(1, &[("what", "rerank".to_owned())]);
+                        retrieval.degraded.push("rerank".to_owned());
+                        Vec::new()
+                    }
+                }
+            }
+            _ => Vec::new(),
+        };
+        let order = self.order(request.mode, &candidates, &relevance);
+        if request.explain {
+            let explain = |place: &Reordered| candidates[place.position].explain(*place, &relevance);
+            retrieval.explain = order.iter().map(explain).collect();
+        }
+        let passage = |place: &Reordered| ScoredPassage {
+            passage: candidates[place.position].passage.clone(),
+            score: place.score,
+            dense_score: candidates[place.position].cosine,
+            rerank_score: relevance.get(place.position).copied(),
+        };
+        retrieval.passages = order.iter().take(request.top_k).map(passage).collect();
+        Ok(retrieval)
+    }
+
+    async fn embed(&self, request: &RetrievalRequest) -> Result<Vec<f32>> {
+        let share = request.deadline.at_most(EMBEDDING_SHARE);
+        let embed = self.backends.embedder.embed(vec![request.question.clone()], Priority::Interactive);
+        let vector = share.run("embedding the question", embed).await?.pop();
+        vector.ok_or_else(|| Error::new(ErrorKind::Internal, "the embedding model gave no vector"))
+    }
+
+    /// The final order of the candidates, of which the first `relevance.len()` were reranked.
+    fn order(&self, mode: Mode, candidates: &[Candidate], relevance: &[f32]) -> Vec<Reordered> {
+        let best = fusion::best_possible(self.weights(), mode != Mode::Sparse, mode != Mode::Dense);
+        let fused: Vec<f32> = candidates.iter().map(|found| (found.fused.score / best).min(1.0)).collect();
+        match self.backends.reranker.as_ref().map(|reranker| reranker.usage()) {
+            Some(RerankUse::Fuse) if !relevance.is_empty() => {
+                fusion::fuse_order(fused.len(), relevance, self.config.rrf_k, self.config.rerank_weight)
+            }
+            _ => fusion::replace_order(&fused, relevance),
+        }
+    }
+
+    fn weights(&self) -> Weights {
+        Weights { k: self.config.rrf_k, dense: self.config.dense_weight, sparse: self.config.sparse_weight }
+    }
+}
+
+/// The relevance of the first candidates, at most [`rerank::MAX_CANDIDATES`].
+async fn rerank_head(
+    reranker: &dyn Reranker,
+    request: &RetrievalRequest,
+    candidates: &[Candidate],
+) -> Result<Vec<f32>> {
+    let text = |found: &Candidate| rerank::Candidate { id: found.fused.id, text: found.passage.contextual_text() };
+    let head: Vec<_> = candidates.iter().take(rerank::MAX_CANDIDATES).map(text).collect();
+    let share = request.deadline.at_most(RERANK_SHARE);
+    let relevance = share.run("reranking", reranker.rerank(&request.question, &head)).await?;
+    if relevance.len() != head.len() {
+        return Err(Error::new(ErrorKind::Internal, "the reranker gave another number of scores than passages"));
+    }
+    Ok(relevance)
+}
+
+/// Runs a stage and notes its time in the response and in the metrics, whatever came of it.
+async fn timed<T>(stage: &'static str, retrieval: &mut Retrieval, work: impl Future<Output = T>) -> T {
+    let started = Instant::now();
+    let result = work.await;
+    let seconds = started.elapsed().as_secs_f64();
+    metrics::QUERY_LATENCY.record(seconds, &[("stage", stage.to_owned())]);
+    retrieval.timings_ms.push((stage, seconds * 1e3));
+    result
 }

@@ -1,15 +1,22 @@
 //! The seam to vector stores: points in, ranked passages out, never without a scope.
 
+pub mod bm25;
+#[cfg(feature = "edge")]
+pub mod edge;
+
 use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::document::{Chunk, DocumentId, Metadata, Passage, Principal, Scope, TenantId, Version, point_id};
-use crate::error::Result;
+use crate::embedding::EmbeddingModel;
+use crate::error::{Error, Result};
 use crate::retrieve::filter::Filter;
 
-/// A sparse vector: token hashes and their weights, made by [`sparse`].
+/// A sparse vector: token hashes and their weights, made by [`bm25::Bm25`].
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SparseVector {
     /// Dimension numbers, unique.
@@ -63,6 +70,9 @@ pub struct Hit {
     pub id: Uuid,
     /// Cosine similarity (dense) or BM25 (sparse): higher is better.
     pub score: f32,
+    /// Cosine similarity to the question's embedding, where one was given and the store knows it: always in the dense
+    /// branch, and in the sparse branch where it is cheap to have.
+    pub cosine: Option<f32>,
     /// What was found.
     pub passage: Passage,
 }
@@ -151,8 +161,36 @@ pub enum Config {
     /// qdrant-edge, in this process: one folder per collection below `path`.
     Edge {
         /// The folder.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// The collection.
         collection: String,
     },
+}
+
+/// Opens the configured store for vectors of `model`. Blocks while a local store loads.
+pub fn build(config: &Config, model: &EmbeddingModel) -> Result<Arc<dyn VectorStore>> {
+    match config {
+        Config::Edge { path, collection } => open_edge(path, collection, model),
+    }
+}
+
+/// Most bytes of a collection's name, which is also a folder's.
+const MAX_COLLECTION: usize = 64;
+
+fn open_edge(path: &std::path::Path, collection: &str, model: &EmbeddingModel) -> Result<Arc<dyn VectorStore>> {
+    let sane = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if collection.is_empty() || collection.len() > MAX_COLLECTION || !collection.chars().all(sane) {
+        return Err(Error::config(format!(
+            "RAG_VECTOR_DB_COLLECTION must be 1 to {MAX_COLLECTION} of the characters A-Z a-z 0-9 - _"
+        )));
+    }
+    #[cfg(feature = "edge")]
+    {
+        Ok(Arc::new(edge::EdgeStore::open(&path.join(collection), model)?))
+    }
+    #[cfg(not(feature = "edge"))]
+    {
+        let _ = (path, model);
+        Err(Error::config("RAG_VECTOR_DB_URL is `edge:` and this binary was built without the feature `edge`"))
+    }
 }

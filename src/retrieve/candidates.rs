@@ -1,0 +1,166 @@
+//! Candidates: what both branches found, fused, and checked once more against the catalog.
+
+use std::collections::{HashMap, HashSet};
+
+use uuid::Uuid;
+
+use super::fusion::{self, Fused, Reordered};
+use super::{Explanation, RetrievalRequest, Retriever};
+use crate::document::{DocumentId, Passage, Scope, Version};
+use crate::error::Result;
+use crate::telemetry::metrics;
+use crate::vector_store::{Hit, SearchQuery, SearchResults};
+
+/// Fewest hits of each branch.
+const MIN_BRANCH: usize = 100;
+/// Hits of each branch for each candidate that is kept.
+const BRANCH_FACTOR: usize = 4;
+/// Most searches for one question: each goes round what the catalog refused in those before.
+const MAX_ROUNDS: usize = 3;
+
+/// A passage that may be shown, with its ranks.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    /// Its ranks in the branches and its fused score.
+    pub(super) fused: Fused,
+    /// Its rank after fusion, from 1.
+    pub(super) rank: usize,
+    /// Cosine similarity to the question, where it is known.
+    pub(super) cosine: Option<f32>,
+    /// What was found.
+    pub(super) passage: Passage,
+}
+
+impl Candidate {
+    fn content(&self) -> (DocumentId, Version) {
+        (self.passage.document_id.clone(), self.passage.version)
+    }
+
+    /// Why it stands where it stands.
+    pub(super) fn explain(&self, place: Reordered, relevance: &[f32]) -> Explanation {
+        Explanation {
+            id: self.passage.chunk_id(),
+            dense_rank: self.fused.dense.map(|placing| placing.rank),
+            dense_score: self.cosine,
+            sparse_rank: self.fused.sparse.map(|placing| placing.rank),
+            sparse_score: self.fused.sparse.map(|placing| placing.score),
+            fused_rank: self.rank,
+            fused_score: self.fused.score,
+            rerank_score: relevance.get(place.position).copied(),
+            score: place.score,
+        }
+    }
+}
+
+/// Why the catalog refuses a hit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    /// The document is deleted, or was never published.
+    Deleted,
+    /// Another version is served: a replacement is being written, or has just been published.
+    Version,
+    /// The caller may not read it.
+    Access,
+}
+
+impl Refusal {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Deleted => "deleted",
+            Self::Version => "version",
+            Self::Access => "access",
+        }
+    }
+}
+
+impl Retriever {
+    /// Searches, fuses and keeps the best candidates that the catalog lets through.
+    ///
+    /// The store may still hold, or already hold, contents that are not served. They are left out and the search is
+    /// repeated without them: a version that was published in between is found then, so that a reader sees the old or
+    /// the new version and never neither.
+    pub(super) async fn candidates(
+        &self,
+        request: &RetrievalRequest,
+        dense: Option<Vec<f32>>,
+    ) -> Result<Vec<Candidate>> {
+        let keep = self.config.top_k.max(request.top_k);
+        let mut query = SearchQuery {
+            dense,
+            sparse: (request.mode != super::Mode::Dense).then(|| self.bm25.query(&request.question)),
+            filter: request.filter.clone(),
+            exclude: Vec::new(),
+            limit: MIN_BRANCH.max(BRANCH_FACTOR * keep),
+        };
+        let mut round = 1;
+        loop {
+            let results = self.backends.store.search(&request.scope, query.clone()).await?;
+            let mut found = self.fuse(results);
+            let mut refused = self.refused(&request.scope, &found[..keep.min(found.len())]).await?;
+            if !refused.is_empty() {
+                // Go round all of them at once: while a corpus is loaded again, half of the hits may be refused.
+                refused.extend(self.refused(&request.scope, &found).await?);
+                count(&found, &refused);
+                if round < MAX_ROUNDS {
+                    round += 1;
+                    query.exclude.extend(refused.into_keys());
+                    continue;
+                }
+                found.retain(|candidate| !refused.contains_key(&candidate.content()));
+            }
+            found.truncate(keep);
+            for (i, candidate) in found.iter_mut().enumerate() {
+                candidate.rank = i + 1;
+            }
+            return Ok(found);
+        }
+    }
+
+    fn fuse(&self, results: SearchResults) -> Vec<Candidate> {
+        let ranked = |hits: &[Hit]| hits.iter().map(|hit| (hit.id, hit.score)).collect::<Vec<_>>();
+        let fused = fusion::fuse(&ranked(&results.dense), &ranked(&results.sparse), self.weights());
+        // The dense branch's hit last: it is the one that always knows its cosine.
+        let hits = results.sparse.into_iter().chain(results.dense);
+        let mut hits: HashMap<Uuid, Hit> = hits.map(|hit| (hit.id, hit)).collect();
+        let candidate = |(i, fused): (usize, Fused)| {
+            let hit = hits.remove(&fused.id)?;
+            Some(Candidate { fused, rank: i + 1, cosine: hit.cosine, passage: hit.passage })
+        };
+        fused.into_iter().enumerate().filter_map(candidate).collect()
+    }
+
+    /// The contents among `found` that may not be shown, and why, by one look into the catalog.
+    async fn refused(&self, scope: &Scope, found: &[Candidate]) -> Result<HashMap<(DocumentId, Version), Refusal>> {
+        let contents: HashSet<_> = found.iter().map(Candidate::content).collect();
+        if contents.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let documents: HashSet<_> = contents.iter().map(|(document, _)| document.clone()).collect();
+        let documents: Vec<_> = documents.into_iter().collect();
+        let visible = self.backends.catalog.visibility(scope.tenant(), &documents).await?;
+        let refusal = |content: (DocumentId, Version)| {
+            let why = match visible.get(&content.0) {
+                None => Refusal::Deleted,
+                Some(served) if served.version != content.1 => Refusal::Version,
+                Some(served) if !scope.may_read(scope.tenant(), &served.readers) => Refusal::Access,
+                Some(_) => return None,
+            };
+            Some((content, why))
+        };
+        Ok(contents.into_iter().filter_map(refusal).collect())
+    }
+}
+
+/// Counts refused hits by reason. One for lack of access, outside the moment of a change of readers, means that the
+/// store's filter is wrong.
+fn count(found: &[Candidate], refused: &HashMap<(DocumentId, Version), Refusal>) {
+    for refusal in [Refusal::Deleted, Refusal::Version, Refusal::Access] {
+        let hits = found.iter().filter(|candidate| refused.get(&candidate.content()) == Some(&refusal)).count();
+        if hits > 0 {
+            metrics::RECHECK_DROPPED.add(hits as u64, &[("reason", refusal.as_str().to_owned())]);
+        }
+        if hits > 0 && refusal == Refusal::Access {
+            tracing::warn!(hits, "the catalog refused hits for lack of access that the vector store let through");
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! qdrant-edge: the vector store in this process, in one folder.
+//!
+//! Every call of the engine blocks, so it runs on the runtime's blocking threads, behind semaphores: one writer, as
+//! many searches as there are cores (each shares the engine's own pool, which has as many threads), one optimization.
+//! A caller that goes away leaves the queue; what has begun is finished.
+//!
+//! Written operations survive a crash of the process at once (they are in the engine's log) and a power cut after
+//! [`VectorStore::flush`]. Dropping the store flushes.
+
+mod filter;
+mod identity;
+mod payload;
+mod search;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use qdrant_edge::external::ordered_float::OrderedFloat;
+use qdrant_edge::{
+    Condition, CreateIndex, Distance, EdgeConfig, EdgeOptimizersConfig, EdgeShard, EdgeSparseVectorParamsBuilder,
+    EdgeVectorParamsBuilder, FieldCondition, FieldIndexOperations, IntegerIndexParamsBuilder,
+    KeywordIndexParamsBuilder, Modifier, OperationError, OperationResult, OrderBy, OrderByInterface,
+    PayloadFieldSchema, PayloadOps, PayloadSchemaParams, PointInsertOperations, PointOperations, Range,
+    ScrollRequestBuilder, SetPayloadOp, UpdateOperation, WalOptions,
+};
+use tokio::sync::{Mutex, Semaphore};
+
+use crate::document::{Chunk, DocumentId, Scope, TenantId, Version};
+use crate::embedding::EmbeddingModel;
+use crate::error::{Error, ErrorKind, Result};
+use crate::vector_store::{ChunkPage, DocumentAttributes, Point, SearchQuery, SearchResults, VectorStore, Versions};
+use filter::key;
+
+/// Names of the two vectors of a point.
+const DENSE: &str = "dense";
+const SPARSE: &str = "bm25";
+
+/// Bytes of a log segment, preallocated on disk: two of them hold what was written since the last flush. A larger
+/// operation gets a larger segment.
+const LOG_SEGMENT: usize = 4 * 1024 * 1024;
+
+/// Points of one logged operation: bounds the log segment and how long searches may wait for a writer.
+const UPSERT_BATCH: usize = 256;
+
+/// A segment of which this share is deleted points is rewritten by [`VectorStore::optimize`] …
+const VACUUM_SHARE: f64 = 0.2;
+/// … if it holds so many.
+const VACUUM_POINTS: usize = 500;
+/// Segments that are kept side by side before they are merged.
+const SEGMENTS: usize = 2;
+
+/// A collection of qdrant-edge.
+#[derive(Debug)]
+pub struct EdgeStore {
+    collection: Arc<Collection>,
+    writers: Arc<Semaphore>,
+    searches: Arc<Semaphore>,
+    optimizations: Arc<Semaphore>,
+    /// Numbers of the calls of `flush`, and the highest that a finished flush covers.
+    flush_calls: AtomicU64,
+    flushed: Mutex<u64>,
+}
+
+/// The engine, and the lock on its folder: dropped in this order, and the engine flushes when it is dropped.
+#[derive(Debug)]
+struct Collection {
+    shard: EdgeShard,
+    _lock: std::fs::File,
+}
+
+impl EdgeStore {
+    /// Opens the collection in `folder`, or makes it. Blocks, longer if a crash left a log to replay. Fails with
+    /// [`ErrorKind::Config`] if another process has it, or another model filled it.
+    pub fn open(folder: &Path, model: &EmbeddingModel) -> Result<Self> {
+        std::fs::create_dir_all(folder).map_err(|error| identity::cannot(folder, "make", error))?;
+        let lock = identity::lock(folder)?;
+        identity::claim(folder, model)?;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let shard_folder = folder.join("shard");
+        std::fs::create_dir_all(&shard_folder).map_err(|error| identity::cannot(folder, "write to", error))?;
+        // `load` also makes what is not there, so that a crash in the middle of making it is repaired.
+        let shard = EdgeShard::load(&shard_folder, Some(shard_config(model, threads)))
+            .and_then(|shard| create_indexes(&shard).map(|()| shard))
+            .map_err(|error| {
+                Error::config(format!("cannot open the vector store in {}: {error}", folder.display()))
+                    .with_source(error)
+            })?;
+        Ok(Self {
+            collection: Arc::new(Collection { shard, _lock: lock }),
+            writers: Arc::new(Semaphore::new(1)),
+            searches: Arc::new(Semaphore::new(threads)),
+            optimizations: Arc::new(Semaphore::new(1)),
+            flush_calls: AtomicU64::new(0),
+            flushed: Mutex::new(0),
+        })
+    }
+
+    /// Runs blocking `work` on a thread of its own, once `queue` lets it.
+    async fn run<T: Send + 'static>(
+        &self,
+        queue: &Arc<Semaphore>,
+        work: impl FnOnce(&EdgeShard) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let closed = |error| Error::internal("the vector store's queue is closed", error);
+        let permit = Arc::clone(queue).acquire_owned().await.map_err(closed)?;
+        let collection = Arc::clone(&self.collection);
+        let task = tokio::task::spawn_blocking(move || {
+            // The permit goes with the work: a caller that is dropped does not let another writer in.
+            let _permit = permit;
+            work(&collection.shard)
+        });
+        task.await.map_err(|error| Error::internal("the vector store failed", error))?
+    }
+
+    async fn update(&self, operation: UpdateOperation) -> Result<()> {
+        self.run(&self.writers, move |shard| shard.update(operation).map_err(failed)).await
+    }
+}
+
+#[async_trait]
+impl VectorStore for EdgeStore {
+    async fn upsert(&self, points: Vec<Point>) -> Result<()> {
+        let points = points.into_iter().map(payload::to_edge).collect::<Result<Vec<_>>>()?;
+        let mut points = points.into_iter().peekable();
+        while points.peek().is_some() {
+            let batch = points.by_ref().take(UPSERT_BATCH).collect();
+            let insert = PointOperations::UpsertPoints(PointInsertOperations::PointsList(batch));
+            self.update(UpdateOperation::PointOperation(insert)).await?;
+        }
+        Ok(())
+    }
+
+    async fn flush(&self) -> Result<()> {
+        let call = self.flush_calls.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut flushed = self.flushed.lock().await;
+        if *flushed >= call {
+            return Ok(());
+        }
+        // All calls counted by now made their writes before this flush begins.
+        let covered = self.flush_calls.load(Ordering::SeqCst);
+        self.run(&self.writers, |shard| shard.flush().map_err(failed)).await?;
+        *flushed = covered;
+        Ok(())
+    }
+
+    async fn search(&self, scope: &Scope, query: SearchQuery) -> Result<SearchResults> {
+        let Some(visible) = filter::visible(scope, &query.exclude, query.filter.clone()) else {
+            return Ok(SearchResults::default());
+        };
+        let corpus = filter::tenant(scope.tenant());
+        self.run(&self.searches, move |shard| search::search(shard, &visible, corpus, query)).await
+    }
+
+    async fn delete(&self, tenant: &TenantId, document: &DocumentId, versions: Versions) -> Result<()> {
+        let filter = match versions {
+            Versions::All => filter::document(tenant, document),
+            Versions::Except(version) => filter::document_except(tenant, document, version),
+        };
+        self.update(UpdateOperation::PointOperation(PointOperations::DeletePointsByFilter(filter))).await
+    }
+
+    async fn set_attributes(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        version: Version,
+        attributes: &DocumentAttributes,
+    ) -> Result<()> {
+        let set = SetPayloadOp {
+            payload: payload::attributes(attributes)?,
+            points: None,
+            filter: Some(filter::document_version(tenant, document, version)),
+            key: None,
+        };
+        self.update(UpdateOperation::PayloadOperation(PayloadOps::SetPayload(set))).await
+    }
+
+    async fn chunks(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        version: Version,
+        page: ChunkPage,
+    ) -> Result<Vec<Chunk>> {
+        let mut filter = filter::document_version(tenant, document, version);
+        let from = Range { gte: Some(OrderedFloat(f64::from(page.from))), ..Range::default() };
+        let from = FieldCondition::new_range(filter::path(key::CHUNK_IDX), from);
+        filter.must.get_or_insert_default().push(Condition::Field(from));
+        let order = OrderBy { key: filter::path(key::CHUNK_IDX), direction: None, start_from: None };
+        let request = ScrollRequestBuilder::new()
+            .limit(page.limit)
+            .filter(filter)
+            .with_payload(true.into())
+            .order_by(OrderByInterface::Struct(order))
+            .build();
+        if page.limit == 0 {
+            return Ok(Vec::new());
+        }
+        self.run(&self.searches, move |shard| {
+            let (records, _) = shard.scroll(request).map_err(failed)?;
+            records.into_iter().map(|record| payload::chunk(record.payload)).collect()
+        })
+        .await
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.run(&self.searches, |shard| shard.info().map(|_| ()).map_err(failed)).await
+    }
+
+    async fn optimize(&self) -> Result<bool> {
+        // Beside the writers: the engine redirects writes while it rebuilds a segment.
+        self.run(&self.optimizations, |shard| {
+            let worked = shard.optimize().map_err(failed)?;
+            if worked {
+                // The replaced segments leave the disk once the new ones are durable.
+                shard.flush().map_err(failed)?;
+            }
+            Ok(worked)
+        })
+        .await
+    }
+}
+
+fn shard_config(model: &EmbeddingModel, threads: usize) -> EdgeConfig {
+    let optimizers = EdgeOptimizersConfig {
+        deleted_threshold: Some(VACUUM_SHARE),
+        vacuum_min_vector_number: Some(VACUUM_POINTS),
+        default_segment_number: Some(SEGMENTS),
+        ..EdgeOptimizersConfig::default()
+    };
+    EdgeConfig::builder()
+        .vector(DENSE, EdgeVectorParamsBuilder::new(model.dimensions, Distance::Cosine).build())
+        .sparse_vector(SPARSE, EdgeSparseVectorParamsBuilder::new().modifier(Modifier::Idf).build())
+        .optimizers(optimizers)
+        .wal_options(WalOptions { segment_capacity: LOG_SEGMENT, ..WalOptions::default() })
+        .max_search_threads(threads)
+        .build()
+}
+
+/// Creates the payload indexes that are not there yet.
+fn create_indexes(shard: &EdgeShard) -> OperationResult<()> {
+    let keyword = |tenant| PayloadSchemaParams::Keyword(KeywordIndexParamsBuilder::new().is_tenant(tenant).build());
+    let integer =
+        |range| PayloadSchemaParams::Integer(IntegerIndexParamsBuilder::new().lookup(true).range(range).build());
+    let wanted = [
+        (key::TENANT, keyword(true)),
+        (key::PRINCIPALS, keyword(false)),
+        (key::DOCUMENT, keyword(false)),
+        (key::VERSION, integer(false)),
+        (key::CHUNK_IDX, integer(true)),
+    ];
+    let present = shard.info()?.payload_schema;
+    for (key, schema) in wanted {
+        let field_name = filter::path(key);
+        if !present.contains_key(&field_name) {
+            let field_schema = Some(PayloadFieldSchema::FieldParams(schema));
+            let create = FieldIndexOperations::CreateIndex(CreateIndex { field_name, field_schema });
+            shard.update(UpdateOperation::FieldIndexOperation(create))?;
+        }
+    }
+    Ok(())
+}
+
+/// An error of the engine: what the machine did may pass, what it was asked to do will not.
+fn failed(error: OperationError) -> Error {
+    let kind = match error {
+        OperationError::ServiceError { .. }
+        | OperationError::OutOfMemory { .. }
+        | OperationError::Cancelled { .. }
+        | OperationError::Timeout { .. } => ErrorKind::Unavailable,
+        _ => ErrorKind::Internal,
+    };
+    Error::new(kind, "the vector store failed").with_source(error)
+}

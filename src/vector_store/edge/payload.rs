@@ -1,0 +1,66 @@
+//! Our points ↔ the engine's: a passage's fields are the payload's, beside tenant and principals.
+
+use qdrant_edge::{Payload, PointId, PointStruct, PointStructPersisted, Vector, Vectors};
+use serde_json::{Map, Value};
+
+use super::filter::key;
+use super::{DENSE, SPARSE};
+use crate::document::{Chunk, Metadata, Passage, Principal};
+use crate::error::{Error, Result};
+use crate::retrieve::filter::normalize_numbers;
+use crate::vector_store::{DocumentAttributes, Point};
+
+/// The engine's form of a point. A text without terms has no sparse vector.
+pub(super) fn to_edge(point: Point) -> Result<PointStructPersisted> {
+    let id = point.id();
+    let Value::Object(mut payload) = to_json(&point.passage)? else {
+        return Err(Error::new(crate::error::ErrorKind::Internal, "a passage is not an object"));
+    };
+    payload.insert(key::TENANT.to_owned(), Value::from(point.tenant.as_str()));
+    payload.insert(key::PRINCIPALS.to_owned(), principals(&point.principals));
+    payload.insert(key::METADATA.to_owned(), metadata(&point.passage.metadata));
+    let mut vectors = vec![(DENSE, Vector::new_dense(point.dense))];
+    if !point.sparse.indices.is_empty() {
+        let sparse = Vector::new_sparse(point.sparse.indices, point.sparse.values);
+        vectors.push((SPARSE, sparse.map_err(|error| Error::internal("a sparse vector is malformed", error))?));
+    }
+    Ok(PointStruct::new(PointId::Uuid(id), Vectors::new_named(vectors), Value::Object(payload)).into())
+}
+
+/// The part of a payload that [`DocumentAttributes`] sets.
+pub(super) fn attributes(attributes: &DocumentAttributes) -> Result<Payload> {
+    let mut payload = Map::new();
+    payload.insert(key::PRINCIPALS.to_owned(), principals(&attributes.principals));
+    payload.insert(key::TITLE.to_owned(), Value::from(attributes.title.as_str()));
+    payload.insert(key::METADATA.to_owned(), metadata(&attributes.metadata));
+    Ok(Payload(payload))
+}
+
+/// The passage of a stored payload.
+pub(super) fn passage(payload: Option<Payload>) -> Result<Passage> {
+    read(payload)
+}
+
+/// The chunk of a stored payload.
+pub(super) fn chunk(payload: Option<Payload>) -> Result<Chunk> {
+    read(payload)
+}
+
+fn read<T: serde::de::DeserializeOwned>(payload: Option<Payload>) -> Result<T> {
+    let fields = payload.map(|payload| payload.0).unwrap_or_default();
+    T::deserialize(Value::Object(fields)).map_err(|error| Error::internal("a stored point cannot be read", error))
+}
+
+fn to_json(passage: &Passage) -> Result<Value> {
+    serde_json::to_value(passage).map_err(|error| Error::internal("a passage cannot be written", error))
+}
+
+fn principals(principals: &[Principal]) -> Value {
+    principals.iter().map(Principal::as_str).collect()
+}
+
+fn metadata(metadata: &Metadata) -> Value {
+    let mut metadata = Value::Object(metadata.clone());
+    normalize_numbers(&mut metadata);
+    metadata
+}
