@@ -14,7 +14,7 @@ use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::embedding::Embedder;
 use crate::error::{Error, Result};
-use crate::http::AppState;
+use crate::http::{AppState, Services};
 use crate::ingest::Ingester;
 use crate::ingest::attributes::AttributeWriter;
 use crate::ingest::extract::{Extractor, Limits};
@@ -25,7 +25,7 @@ use crate::resilience::{Breaker, BreakerCache, BreakerLlm, BreakerStore, Retry, 
 use crate::retrieve::{Backends, Retriever};
 use crate::vector_store::VectorStore;
 use crate::vector_store::bm25::Bm25;
-use crate::{blob, cache, catalog, embedding, limit, llm, models, rerank, vector_store};
+use crate::{blob, cache, catalog, embedding, limit, llm, models, rerank, telemetry, vector_store};
 
 /// Longest time for one call of an embedding, with its retries.
 const EMBEDDING_TIME: Duration = Duration::from_secs(5);
@@ -119,20 +119,34 @@ impl App {
         Ok(Self { config, answerer, ingester, catalog, store, keys, limiter, worker })
     }
 
+    fn http_state(&self) -> Result<AppState> {
+        let services = Services {
+            answerer: self.answerer.clone(),
+            ingester: self.ingester.clone(),
+            keys: self.keys.clone(),
+            limiter: self.limiter.clone(),
+            catalog: self.catalog.clone(),
+            store: self.store.clone(),
+        };
+        let exporter = telemetry::install_metrics()?;
+        Ok(AppState::new(services, self.config.http.clone(), self.config.limit.clone(), exporter))
+    }
+
     /// Serves and works until `stop`, then drains: requests in flight finish, leases are handed back, the store is
     /// flushed.
     pub async fn run(self, listeners: Listeners, stop: CancellationToken) -> Result<()> {
-        let state = AppState::new(&self);
+        let state = self.http_state()?;
+        let Listeners { api, metrics } = listeners;
         let worker_stop = CancellationToken::new();
         let worker = self.worker.clone().map(|worker| {
             let stop = worker_stop.clone();
             tokio::spawn(async move { worker.run(stop).await })
         });
         let served = match worker {
-            None => crate::http::serve(listeners, state, stop).await,
+            None => crate::http::serve(api, metrics, state, stop).await,
             Some(mut worker) => {
                 let failed = stop.child_token();
-                let serving = crate::http::serve(listeners, state, failed.clone());
+                let serving = crate::http::serve(api, metrics, state, failed.clone());
                 tokio::pin!(serving);
                 let early = tokio::select! {
                     served = &mut serving => Err(served),

@@ -89,7 +89,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
 
 fn loaded(load: impl Fn() -> Result<Loaded>) -> Result<rag_api::config::Config> {
     let loaded = load()?;
-    rag_api::telemetry::init(&loaded.config.telemetry)?;
+    rag_api::telemetry::init_logs(&loaded.config.telemetry)?;
     if let Some(hold) = config::test_hold()? {
         rag_api::hold::arm(hold);
     }

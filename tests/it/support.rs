@@ -1,7 +1,6 @@
 //! What the tests share: the product, started in this process on a free port, or as the real binary.
 #![allow(dead_code, reason = "each helper is used by some of the modules")]
 
-pub(crate) mod llm_server;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
