@@ -71,8 +71,12 @@ pub struct TokenVectors {
 #[async_trait]
 pub trait TokenEmbedder: fmt::Debug + Send + Sync {
     /// The token vectors of each text, in order; a text is cut at `max_tokens` (special tokens included).
-    async fn token_vectors(&self, texts: Vec<String>, max_tokens: usize, priority: Priority)
-    -> Result<Vec<TokenVectors>>;
+    async fn token_vectors(
+        &self,
+        texts: Vec<String>,
+        max_tokens: usize,
+        priority: Priority,
+    ) -> Result<Vec<TokenVectors>>;
 }
 
 /// Which embedding model runs.
