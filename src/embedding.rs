@@ -1,11 +1,17 @@
 //! The seam to embedding models: texts in, vectors out.
 
+mod local;
+pub(crate) mod scheduler;
+
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::error::Result;
+use crate::models;
+
+pub(crate) use local::cut;
 
 /// What is waiting: a person before a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,8 +71,12 @@ pub struct TokenVectors {
 #[async_trait]
 pub trait TokenEmbedder: fmt::Debug + Send + Sync {
     /// The token vectors of each text, in order; a text is cut at `max_tokens` (special tokens included).
-    async fn token_vectors(&self, texts: Vec<String>, max_tokens: usize, priority: Priority)
-    -> Result<Vec<TokenVectors>>;
+    async fn token_vectors(
+        &self,
+        texts: Vec<String>,
+        max_tokens: usize,
+        priority: Priority,
+    ) -> Result<Vec<TokenVectors>>;
 }
 
 /// Which embedding model runs.
@@ -75,8 +85,15 @@ pub enum Config {
     /// An ONNX model in this process.
     Local {
         /// Where its files are.
-        model: crate::models::ModelSource,
+        model: models::ModelSource,
         /// Single-thread sessions; 0: one per core.
         sessions: usize,
     },
+}
+
+/// Loads the embedding model that `config` names. Blocks while it loads, or is fetched.
+pub fn build(config: &Config, models: &models::Config) -> Result<Arc<dyn Embedder>> {
+    match config {
+        Config::Local { model, sessions } => Ok(Arc::new(local::LocalEmbedder::open(model, *sessions, models)?)),
+    }
 }

@@ -1,11 +1,17 @@
 //! The seam to rerankers: a question and passages in, one relevance per passage out.
 
+mod cross_encoder;
+mod late_interaction;
+
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use crate::error::Result;
+use crate::embedding::Embedder;
+use crate::error::{Error, Result};
+use crate::models;
 
 /// Most passages that are reranked for a question; the rest keep their fused order below.
 pub const MAX_CANDIDATES: usize = 20;
@@ -55,8 +61,29 @@ pub enum Config {
     /// An ONNX sequence-classification model in this process.
     CrossEncoder {
         /// Where its files are.
-        model: crate::models::ModelSource,
+        model: models::ModelSource,
         /// Single-thread sessions; 0: one per core.
         sessions: usize,
     },
+}
+
+/// Loads the reranker that `config` names. Blocks while it loads, or is fetched.
+pub fn build(
+    config: &Config,
+    models: &models::Config,
+    embedder: &Arc<dyn Embedder>,
+) -> Result<Option<Arc<dyn Reranker>>> {
+    match config {
+        Config::None => Ok(None),
+        Config::LateInteraction { cache_bytes } => match embedder.token_embedder() {
+            Some(tokens) => Ok(Some(Arc::new(late_interaction::LateInteraction::new(tokens, *cache_bytes)))),
+            None => Err(Error::config(format!(
+                "RAG_RERANKER_MODEL=late-interaction needs token vectors, which embedding model {} does not give",
+                embedder.model().name
+            ))),
+        },
+        Config::CrossEncoder { model, sessions } => {
+            Ok(Some(Arc::new(cross_encoder::CrossEncoder::open(model, *sessions, models)?)))
+        }
+    }
 }

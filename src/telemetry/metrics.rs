@@ -102,11 +102,11 @@ declare! {
     Counter INGESTED_CHUNKS = "rag_ingest_chunks_total", "chunks written to the vector store";
     Histogram INGEST_STAGE = "rag_ingest_stage_seconds",
         "time of each stage of ingestion (extract, chunk, embed, publish)", SECONDS;
-    Gauge SCHEDULER_WAITING = "rag_embedding_waiting", "texts that wait for a session, by class (interactive, bulk)";
-    Counter SCHEDULER_DROPPED = "rag_embedding_dropped_total", "texts dropped because nobody waited any more, by class";
-    Counter SCHEDULER_TEXTS = "rag_embedding_texts_total", "texts embedded, by class";
+    Gauge SCHEDULER_WAITING = "rag_embedding_waiting", "texts that wait for a session, by pool (embedding, rerank) and class (interactive, bulk)";
+    Counter SCHEDULER_DROPPED = "rag_embedding_dropped_total", "texts dropped because nobody waited any more, by pool and class";
+    Counter SCHEDULER_TEXTS = "rag_embedding_texts_total", "texts embedded or judged, by pool and class";
     Histogram SCHEDULER_BATCH = "rag_embedding_batch_size", "texts of a micro-batch", SIZES;
-    Histogram SCHEDULER_WAIT = "rag_embedding_wait_seconds", "time a text waited for a session, by class", SECONDS;
+    Histogram SCHEDULER_WAIT = "rag_embedding_wait_seconds", "time a text waited for a session, by pool and class", SECONDS;
     Counter TOKEN_VECTORS = "rag_rerank_passage_cache_total", "passage token vectors by result (hit, miss)";
     Histogram STORE_LATENCY = "rag_vector_store_seconds", "latency of the vector store by operation", SECONDS;
     Counter SHED = "rag_shed_total", "requests refused because of overload, by class (query, ingest, admin)";
