@@ -1,4 +1,11 @@
 //! Keys, and who a caller is.
+//!
+//! A key is `rag_<id>_<secret>`. The catalog has its id and the SHA-256 of the whole; a secret of 256 random bits needs
+//! no slow hash. Beside those, one key may be configured, which works from the first start.
+
+mod keys;
+
+pub use keys::{ADMIN_KEY_ID, KeyPatch, Keys, NewKey};
 
 use crate::catalog::KeyScope;
 use crate::document::{Principal, Scope, TenantId};

@@ -1,6 +1,9 @@
 //! The seam to caches: bytes by key, gone after a while, never needed.
 
+mod memory;
+
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -35,4 +38,14 @@ pub enum Backend {
         /// Bound of what is kept, in bytes.
         max_bytes: u64,
     },
+}
+
+/// The cache of answers; `None` if it is switched off by a time to live of zero.
+pub async fn build(config: &Config) -> Result<Option<Arc<dyn Cache>>> {
+    if config.ttl.is_zero() {
+        return Ok(None);
+    }
+    match config.backend {
+        Backend::Memory { max_bytes } => Ok(Some(Arc::new(memory::MemoryCache::new(max_bytes)))),
+    }
 }

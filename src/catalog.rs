@@ -14,8 +14,12 @@
 //! A version that is being processed never disturbs the one that is served. Every write of a worker carries its lease
 //! token (fencing): after a lost lease it changes nothing and returns [`crate::error::ErrorKind::Conflict`].
 
+mod sqlite;
+mod state;
+
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -268,11 +272,7 @@ pub trait DocumentCatalog: fmt::Debug + Send + Sync {
     async fn retry(&self, tenant: &TenantId, document: &DocumentId) -> Result<Option<DocumentRecord>>;
 
     /// Served version and readers of each of these documents that is served and not deleted, in one query.
-    async fn visibility(
-        &self,
-        tenant: &TenantId,
-        documents: &[DocumentId],
-    ) -> Result<HashMap<DocumentId, Visibility>>;
+    async fn visibility(&self, tenant: &TenantId, documents: &[DocumentId]) -> Result<HashMap<DocumentId, Visibility>>;
 
     /// Counts every change of what a question of this tenant may see: flips, deletions, changes of attributes.
     async fn generation(&self, tenant: &TenantId) -> Result<u64>;
@@ -299,9 +299,11 @@ pub enum Work {
     Process,
     /// Bring readers, title and metadata of the served version to the vector store.
     Attributes,
-    /// Delete the points and originals of versions that are no longer served.
+    /// Delete the points of every version but the served one (all points, if nothing is served), and the originals
+    /// in [`Job::garbage`]. Never claimed while a newer version waits or is processed.
     Cleanup,
-    /// Delete all that is left of a deleted document, then its row.
+    /// Delete all points of a document, and the originals in [`Job::garbage`]. [`Job::record`] may already be a new
+    /// document of the same id, which waits for the end of the purge: its original is not garbage.
     Purge,
 }
 
@@ -459,4 +461,13 @@ pub enum Config {
         /// The file; its folder is made.
         path: std::path::PathBuf,
     },
+}
+
+/// Opens the catalog and brings its schema up to date.
+pub async fn build(config: &Config) -> Result<Arc<dyn Catalog>> {
+    let catalog: Arc<dyn Catalog> = match config {
+        Config::Sqlite { path } => Arc::new(sqlite::SqliteCatalog::open(path).await?),
+    };
+    catalog.migrate().await?;
+    Ok(catalog)
 }

@@ -1,6 +1,9 @@
 //! The seam to rate limiters: one token per request and key, GCRA.
 
+mod memory;
+
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -54,4 +57,11 @@ pub struct Config {
 pub enum Backend {
     /// In this process.
     Memory,
+}
+
+/// The limiter that every key's requests are counted by.
+pub async fn build(config: &Config) -> Result<Arc<dyn RateLimiter>> {
+    match config.backend {
+        Backend::Memory => Ok(Arc::new(memory::MemoryLimiter::new())),
+    }
 }

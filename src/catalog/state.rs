@@ -1,0 +1,426 @@
+//! The state machine of a document's row: pure, so that every database behind the catalog has the same one.
+//!
+//! A backend loads a [`Row`] inside a transaction, calls one of these functions, and saves the row in the same
+//! transaction. Times are the database's clock, which the backend hands in.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::{AttributesPatch, DocumentRecord, Job, Lease, NewDocument, Progress, Publish, Served, Stage, Status, Work};
+use crate::document::{Failure, Principal, Version};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Who works on a row, and until when the others keep off.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Holder {
+    /// The fencing token.
+    pub(super) token: Uuid,
+    /// What the holder does.
+    pub(super) work: Work,
+    /// When the row may be claimed by another.
+    pub(super) until: DateTime<Utc>,
+    /// How many blobs, from the front of [`Row::garbage`], were handed out with the job.
+    pub(super) garbage: usize,
+}
+
+/// A document's row, with what only the queue sees.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Row {
+    /// What everybody sees.
+    pub(super) record: DocumentRecord,
+    /// Deleted: only the purge sees it.
+    pub(super) deleted: bool,
+    /// Points of a deleted document are still to be removed, perhaps below a new document of the same id.
+    pub(super) needs_purge: bool,
+    /// The served points do not have the row's attributes yet.
+    pub(super) needs_attributes: bool,
+    /// Points or originals of versions that are not served are to be removed.
+    pub(super) needs_cleanup: bool,
+    /// Since when the newest work waits; the oldest goes first.
+    pub(super) queued_at: DateTime<Utc>,
+    /// No claim before.
+    pub(super) not_before: DateTime<Utc>,
+    /// Until when a worker that lost its lease to a replacement or a deletion may still write points: what it leaves
+    /// is swept after that.
+    pub(super) stale_until: DateTime<Utc>,
+    /// Originals that nothing refers to, to be deleted; new ones are appended.
+    pub(super) garbage: Vec<String>,
+    /// Who works on it.
+    pub(super) holder: Option<Holder>,
+}
+
+/// What [`Row::replace`] did.
+#[derive(Debug, PartialEq)]
+pub(super) enum Replace {
+    /// Same bytes, same attributes: nothing changed.
+    Unchanged,
+    /// A new version.
+    Replaced {
+        /// The blob of the version before, if it was never served.
+        superseded: Option<String>,
+        /// What is served has other attributes now.
+        visible: bool,
+    },
+}
+
+impl Row {
+    /// A row for a document that was not there; `version` is the one after the last that ever had its id.
+    pub(super) fn new(document: NewDocument, version: Version, now: DateTime<Utc>) -> Self {
+        let readers = with_owner(document.readers.unwrap_or_default(), &document.owner);
+        let record = DocumentRecord {
+            tenant: document.tenant,
+            document_id: document.document_id,
+            owner: document.owner,
+            readers,
+            title: document.title.unwrap_or_default(),
+            metadata: document.metadata.unwrap_or_default(),
+            access_version: 1,
+            version,
+            content: document.content,
+            served: None,
+            status: Status::Processing,
+            stage: Stage::Queued,
+            progress: Progress::default(),
+            attempts: 0,
+            failure: None,
+            created_at: now,
+            updated_at: now,
+        };
+        Self {
+            record,
+            deleted: false,
+            needs_purge: false,
+            needs_attributes: false,
+            needs_cleanup: false,
+            queued_at: now,
+            not_before: DateTime::UNIX_EPOCH,
+            stale_until: DateTime::UNIX_EPOCH,
+            garbage: Vec::new(),
+            holder: None,
+        }
+    }
+
+    /// A new document in the place of a deleted one that is not purged yet. The purge goes first (its lease, if it
+    /// runs, stays), so it never meets the new document's points.
+    pub(super) fn recreate(&mut self, document: NewDocument, now: DateTime<Utc>) {
+        let fresh = Self::new(document, self.record.version + 1, now);
+        self.record = fresh.record;
+        self.deleted = false;
+        self.queued_at = now;
+        self.not_before = DateTime::UNIX_EPOCH;
+    }
+
+    /// A new version, unless bytes and attributes are what the newest version has.
+    pub(super) fn replace(&mut self, document: NewDocument, now: DateTime<Utc>) -> Replace {
+        let record = &mut self.record;
+        let patch = AttributesPatch { title: document.title, metadata: document.metadata, readers: document.readers };
+        let moves = differs(record, &patch);
+        if record.content.sha256 == document.content.sha256 && !moves && record.status != Status::Failed {
+            return Replace::Unchanged;
+        }
+        if moves {
+            apply(record, patch);
+        }
+        let was_served = record.served.as_ref().is_some_and(|served| served.version == record.version);
+        let former = std::mem::replace(&mut record.content, document.content);
+        let superseded = (!was_served).then_some(former.blob);
+        if record.status != Status::Processing {
+            self.queued_at = now;
+        }
+        record.version += 1;
+        record.failure = None;
+        self.requeue(now);
+        // Only who processes an older version loses the row; a cleanup that runs must end before the new points come.
+        self.evict(|work| work == Work::Process);
+        let visible = moves && self.record.served.is_some();
+        self.needs_attributes |= visible;
+        if let Some(blob) = &superseded {
+            self.garbage.push(blob.clone());
+            self.needs_cleanup = true;
+        }
+        Replace::Replaced { superseded, visible }
+    }
+
+    /// Changes attributes; false if they were so already.
+    pub(super) fn patch(&mut self, patch: AttributesPatch, now: DateTime<Utc>) -> bool {
+        if !differs(&self.record, &patch) {
+            return false;
+        }
+        apply(&mut self.record, patch);
+        self.record.updated_at = now;
+        self.needs_attributes |= self.record.served.is_some();
+        true
+    }
+
+    /// Deletes, and gives the purge to the caller.
+    pub(super) fn tombstone(&mut self, lease: Duration, now: DateTime<Utc>) -> Job {
+        self.evict(|_| true);
+        let served = self.record.served.take().map(|served| served.content.blob);
+        let newest = self.record.content.blob.clone();
+        self.garbage.extend(served.filter(|blob| *blob != newest));
+        self.garbage.push(newest);
+        self.deleted = true;
+        self.needs_purge = true;
+        self.needs_attributes = false;
+        self.needs_cleanup = false;
+        self.not_before = DateTime::UNIX_EPOCH;
+        self.record.updated_at = now;
+        self.claim(Work::Purge, lease, now)
+    }
+
+    /// Queues a failed version again.
+    pub(super) fn retry(&mut self, now: DateTime<Utc>) -> Result<()> {
+        if self.record.status != Status::Failed {
+            return Err(Error::new(ErrorKind::Conflict, "only a failed document can be tried again"));
+        }
+        self.record.failure = None;
+        self.queued_at = now;
+        self.requeue(now);
+        Ok(())
+    }
+
+    /// Takes the row for `work`.
+    pub(super) fn claim(&mut self, work: Work, lease: Duration, now: DateTime<Utc>) -> Job {
+        let garbage = match work {
+            Work::Cleanup | Work::Purge => self.garbage.clone(),
+            Work::Process | Work::Attributes => Vec::new(),
+        };
+        if work == Work::Process {
+            self.record.attempts += 1;
+            self.record.updated_at = now;
+        }
+        let token = Uuid::new_v4();
+        self.holder = Some(Holder { token, work, until: now + lease, garbage: garbage.len() });
+        let lease = Lease { tenant: self.record.tenant.clone(), document_id: self.record.document_id.clone(), token };
+        Job { lease, work, record: self.record.clone(), garbage }
+    }
+
+    /// The holder, if it is the one with this token; everybody else has lost the row.
+    pub(super) fn held_by(&self, lease: &Lease) -> Result<&Holder> {
+        self.holder.as_ref().filter(|holder| holder.token == lease.token).ok_or_else(lost_lease)
+    }
+
+    /// Makes the newest version the served one.
+    pub(super) fn publish(
+        &mut self,
+        version: Version,
+        chunks: u32,
+        access_version: u64,
+        now: DateTime<Utc>,
+    ) -> Result<Publish> {
+        let record = &mut self.record;
+        if record.version != version || record.status != Status::Processing || self.deleted {
+            return Err(lost_lease());
+        }
+        if record.access_version != access_version {
+            return Ok(Publish::AttributesMoved(record.clone()));
+        }
+        let content = record.content.clone();
+        if let Some(former) = record.served.replace(Served { version, content, chunks }) {
+            if former.content.blob != record.content.blob {
+                self.garbage.push(former.content.blob);
+            }
+            self.needs_cleanup = true;
+        }
+        record.status = Status::Indexed;
+        record.stage = Stage::Publish;
+        record.progress = Progress { done: chunks, total: chunks };
+        record.failure = None;
+        record.updated_at = now;
+        self.needs_attributes = false;
+        self.free();
+        Ok(Publish::Published)
+    }
+
+    /// The newest version failed for good.
+    pub(super) fn fail(&mut self, failure: &Failure, now: DateTime<Utc>) {
+        let record = &mut self.record;
+        // A version that was being embedded may have left points.
+        self.needs_cleanup |= record.attempts > 1 || matches!(record.stage, Stage::Embed | Stage::Publish);
+        record.status = Status::Failed;
+        record.failure = Some(failure.clone());
+        record.updated_at = now;
+        self.free();
+    }
+
+    /// Gives the row back.
+    pub(super) fn release(&mut self, delay: Duration, refund: bool, now: DateTime<Utc>) {
+        if self.holder.take().is_some_and(|holder| holder.work == Work::Process) {
+            self.record.stage = Stage::Queued;
+            self.record.progress = Progress::default();
+            self.record.updated_at = now;
+            if refund {
+                self.record.attempts = self.record.attempts.saturating_sub(1);
+            }
+        }
+        self.not_before = now + delay;
+    }
+
+    /// The served points have the attributes of `access_version`.
+    pub(super) fn attributes_done(&mut self, access_version: u64) {
+        if self.record.access_version == access_version {
+            self.needs_attributes = false;
+        }
+        self.free();
+    }
+
+    /// What was handed out with the cleanup is deleted.
+    pub(super) fn cleanup_done(&mut self) {
+        self.drop_garbage();
+        self.needs_cleanup = !self.garbage.is_empty();
+        self.free();
+    }
+
+    /// What was handed out with the purge is deleted. Returns whether the row may go.
+    pub(super) fn purge_done(&mut self, now: DateTime<Utc>) -> bool {
+        self.drop_garbage();
+        let stale = self.stale_until > now;
+        self.free();
+        if self.deleted {
+            // A worker that lost the row to the deletion may still write: purge once more when it cannot any longer.
+            self.not_before = self.stale_until;
+            return !stale;
+        }
+        self.needs_purge = false;
+        self.needs_cleanup |= stale || !self.garbage.is_empty();
+        false
+    }
+
+    fn drop_garbage(&mut self) {
+        let handed_out = self.holder.as_ref().map_or(0, |holder| holder.garbage).min(self.garbage.len());
+        self.garbage.drain(..handed_out);
+    }
+
+    fn free(&mut self) {
+        self.holder = None;
+        self.not_before = DateTime::UNIX_EPOCH;
+    }
+
+    fn requeue(&mut self, now: DateTime<Utc>) {
+        self.record.status = Status::Processing;
+        self.record.stage = Stage::Queued;
+        self.record.progress = Progress::default();
+        self.record.attempts = 0;
+        self.record.updated_at = now;
+        self.not_before = DateTime::UNIX_EPOCH;
+    }
+
+    /// Takes the row from a holder of such work. It may still write points until its lease ends.
+    fn evict(&mut self, such: impl Fn(Work) -> bool) {
+        if let Some(holder) = self.holder.take_if(|holder| such(holder.work))
+            && holder.work == Work::Process
+        {
+            self.stale_until = self.stale_until.max(holder.until);
+            self.needs_cleanup = true;
+        }
+    }
+}
+
+/// The error of every write without a valid token.
+pub(super) fn lost_lease() -> Error {
+    Error::new(ErrorKind::Conflict, "the lease of this document was lost")
+}
+
+/// Readers as they are stored: the owner among them, sorted and unique.
+fn with_owner(mut readers: Vec<Principal>, owner: &Principal) -> Vec<Principal> {
+    readers.push(owner.clone());
+    readers.sort();
+    readers.dedup();
+    readers
+}
+
+fn differs(record: &DocumentRecord, patch: &AttributesPatch) -> bool {
+    let readers = patch.readers.clone().map(|readers| with_owner(readers, &record.owner));
+    patch.title.as_ref().is_some_and(|title| *title != record.title)
+        || patch.metadata.as_ref().is_some_and(|metadata| *metadata != record.metadata)
+        || readers.is_some_and(|readers| readers != record.readers)
+}
+
+fn apply(record: &mut DocumentRecord, patch: AttributesPatch) {
+    if let Some(title) = patch.title {
+        record.title = title;
+    }
+    if let Some(metadata) = patch.metadata {
+        record.metadata = metadata;
+    }
+    if let Some(readers) = patch.readers {
+        record.readers = with_owner(readers, &record.owner);
+    }
+    record.access_version += 1;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Content;
+
+    const LEASE: Duration = Duration::from_secs(60);
+
+    fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(second, 0).unwrap()
+    }
+
+    fn document(text: &str) -> NewDocument {
+        NewDocument {
+            tenant: "acme".parse().unwrap(),
+            document_id: "a".parse().unwrap(),
+            owner: Principal::user("ann").unwrap(),
+            as_admin: false,
+            readers: None,
+            title: None,
+            metadata: None,
+            content: Content {
+                filename: None,
+                media_type: "text/plain".to_owned(),
+                bytes: 1,
+                sha256: text.to_owned(),
+                blob: text.to_owned(),
+            },
+        }
+    }
+
+    #[test]
+    fn a_deletion_under_a_worker_is_purged_again_when_its_lease_is_over() {
+        let mut row = Row::new(document("one"), 1, at(0));
+        row.claim(Work::Process, LEASE, at(0));
+        let purge = row.tombstone(LEASE, at(10));
+        assert_eq!(purge.garbage, ["one"]);
+        assert!(!row.purge_done(at(11)));
+        assert_eq!((row.not_before, row.needs_purge, row.holder.as_ref()), (at(60), true, None));
+        let again = row.claim(Work::Purge, LEASE, at(60));
+        assert_eq!(again.garbage, [""; 0]);
+        assert!(row.purge_done(at(61)));
+    }
+
+    #[test]
+    fn a_document_made_again_is_swept_of_what_a_stale_worker_of_the_old_one_writes() {
+        let mut row = Row::new(document("one"), 1, at(0));
+        row.claim(Work::Process, LEASE, at(0));
+        row.tombstone(LEASE, at(10));
+        row.recreate(document("two"), at(11));
+        assert!(!row.purge_done(at(12)));
+        assert_eq!((row.deleted, row.needs_purge, row.needs_cleanup), (false, false, true));
+        assert_eq!((row.stale_until, row.record.version), (at(60), 2));
+    }
+
+    #[test]
+    fn a_replacement_under_a_worker_is_swept_when_its_lease_is_over() {
+        let mut row = Row::new(document("one"), 1, at(0));
+        row.claim(Work::Process, LEASE, at(0));
+        row.replace(document("two"), at(10));
+        assert_eq!((row.needs_cleanup, row.stale_until, row.holder.as_ref()), (true, at(60), None));
+    }
+
+    #[test]
+    fn garbage_that_comes_during_a_cleanup_stays_for_the_next() {
+        let mut row = Row::new(document("one"), 1, at(0));
+        row.replace(document("two"), at(1));
+        row.fail(&Failure { reason: crate::document::FailureReason::Malformed, detail: String::new() }, at(2));
+        assert_eq!(row.claim(Work::Cleanup, LEASE, at(3)).garbage, ["one"]);
+        row.replace(document("three"), at(4));
+        row.cleanup_done();
+        assert_eq!((row.garbage.as_slice(), row.needs_cleanup), (&["two".to_owned()][..], true));
+    }
+}
