@@ -1,6 +1,8 @@
 //! What the tests share.
 #![allow(dead_code, reason = "each helper is used by some of the modules")]
 
+pub(crate) mod llm_server;
+
 use std::path::PathBuf;
 
 /// The models cache that `deploy/test` fills. Fails with the command that does so.
