@@ -1,13 +1,36 @@
-//! The composition root: Config → App → run.
+//! The composition root: [`Config`] → [`App`] → [`App::run`]. Only this module calls a `build`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::answer::Answerer;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::answer::{Answerer, AnswererParts};
+use crate::auth::Keys;
+use crate::cache::Cache;
 use crate::catalog::Catalog;
 use crate::config::Config;
+use crate::embedding::Embedder;
+use crate::error::{Error, Result};
+use crate::http::{AppState, Services};
 use crate::ingest::Ingester;
+use crate::ingest::attributes::AttributeWriter;
+use crate::ingest::extract::{Extractor, Limits};
+use crate::ingest::worker::Worker;
 use crate::limit::RateLimiter;
+use crate::llm::Llm;
+use crate::resilience::{Breaker, BreakerCache, BreakerLlm, BreakerStore, Retry, RetryingEmbedder, breaker, retry};
+use crate::retrieve::{Backends, Retriever};
 use crate::vector_store::VectorStore;
+use crate::vector_store::bm25::Bm25;
+use crate::{blob, cache, catalog, embedding, limit, llm, models, rerank, telemetry, vector_store};
+
+/// Longest time for one call of an embedding, with its retries.
+const EMBEDDING_TIME: Duration = Duration::from_secs(5);
+/// Most text that is read out of one document, in bytes.
+const MAX_TEXT_BYTES: u64 = 64 << 20;
 
 /// Everything that a process runs, built from a [`Config`].
 #[derive(Debug)]
@@ -22,6 +45,164 @@ pub struct App {
     pub catalog: Arc<dyn Catalog>,
     /// Points.
     pub store: Arc<dyn VectorStore>,
+    /// Keys.
+    pub keys: Arc<Keys>,
     /// Limits per key.
     pub limiter: Arc<dyn RateLimiter>,
+    /// The worker, if this process has one.
+    pub worker: Option<Worker>,
+}
+
+impl App {
+    /// Builds everything; what cannot be built stops the start with one line.
+    pub async fn build(config: Config) -> Result<Self> {
+        models::init_runtime(&config.models)?;
+        let pdfium = models::pdfium_library(&config.models)?;
+        let embedder = embedding::build(&config.embedding, &config.models)?;
+        let model = embedder.model().clone();
+        if config.ingest.chunk_tokens > model.max_tokens {
+            return Err(Error::config(format!(
+                "RAG_CHUNK_TOKENS is {}, but {} reads at most {} tokens",
+                config.ingest.chunk_tokens, model.name, model.max_tokens
+            )));
+        }
+        let reranker = rerank::build(&config.rerank, &config.models, &embedder)?;
+        let embedder: Arc<dyn Embedder> =
+            Arc::new(RetryingEmbedder::new(embedder, Retry::new("embedding", retry::Policy::default()), EMBEDDING_TIME));
+        let store = vector_store::build(&config.vector_store, &model)?;
+        let store: Arc<dyn VectorStore> = Arc::new(BreakerStore::new(store, breaker("vector_store")));
+        let catalog = catalog::build(&config.catalog).await?;
+        let blobs = blob::build(&config.blob).await?;
+        let cache = cache::build(&config.cache).await?;
+        let cache = cache.map(|cache| Arc::new(BreakerCache::new(cache, breaker("cache"))) as Arc<dyn Cache>);
+        let limiter = limit::build(&config.limit).await?;
+        let keys = Arc::new(Keys::new(&config.auth, catalog.clone())?);
+        let llms = llm::build(&config.llm)?.into_iter().map(behind_breaker).collect();
+
+        let backends =
+            Backends { embedder: embedder.clone(), store: store.clone(), reranker, catalog: catalog.clone() };
+        let retriever = Arc::new(Retriever::new(backends, config.retrieve.clone())?);
+        let answerer = Arc::new(Answerer::new(AnswererParts {
+            retriever,
+            llms,
+            cache: cache.clone(),
+            cache_ttl: config.cache.ttl,
+            catalog: catalog.clone(),
+            token_counter: embedder.token_counter(),
+            config: config.answer.clone(),
+        }));
+        let work = Arc::new(Notify::new());
+        let attributes = Arc::new(AttributeWriter::new(catalog.clone(), store.clone()));
+        let ingester = Arc::new(Ingester {
+            catalog: catalog.clone(),
+            blobs: blobs.clone(),
+            store: store.clone(),
+            cache,
+            attributes: attributes.clone(),
+            config: config.ingest.clone(),
+            work: work.clone(),
+        });
+        let worker = match config.ingest.concurrency {
+            0 => None,
+            _ => Some(Worker {
+                catalog: catalog.clone(),
+                blobs: blobs.clone(),
+                store: store.clone(),
+                embedder,
+                bm25: Arc::new(Bm25::new()?),
+                extractor: Arc::new(extractor(&config, pdfium)?),
+                attributes,
+                config: config.ingest.clone(),
+                work,
+            }),
+        };
+        Ok(Self { config, answerer, ingester, catalog, store, keys, limiter, worker })
+    }
+
+    fn http_state(&self) -> Result<AppState> {
+        let services = Services {
+            answerer: self.answerer.clone(),
+            ingester: self.ingester.clone(),
+            keys: self.keys.clone(),
+            limiter: self.limiter.clone(),
+            catalog: self.catalog.clone(),
+            store: self.store.clone(),
+        };
+        let exporter = telemetry::install_metrics()?;
+        Ok(AppState::new(services, self.config.http.clone(), self.config.limit.clone(), exporter))
+    }
+
+    /// Serves and works until `stop`, then drains: requests in flight finish, leases are handed back, the store is
+    /// flushed.
+    pub async fn run(self, listeners: Listeners, stop: CancellationToken) -> Result<()> {
+        let state = self.http_state()?;
+        let Listeners { api, metrics } = listeners;
+        let worker_stop = CancellationToken::new();
+        let worker = self.worker.clone().map(|worker| {
+            let stop = worker_stop.clone();
+            tokio::spawn(async move { worker.run(stop).await })
+        });
+        let served = match worker {
+            None => crate::http::serve(api, metrics, state, stop).await,
+            Some(mut worker) => {
+                let failed = stop.child_token();
+                let serving = crate::http::serve(api, metrics, state, failed.clone());
+                tokio::pin!(serving);
+                let early = tokio::select! {
+                    served = &mut serving => Err(served),
+                    ended = &mut worker => Ok(ended),
+                };
+                match early {
+                    Err(served) => {
+                        worker_stop.cancel();
+                        let ended = worker.await;
+                        served.and(worker_ended(ended))
+                    }
+                    // A worker ends before it is told to only when it cannot begin.
+                    Ok(ended) => {
+                        failed.cancel();
+                        worker_ended(ended)
+                    }
+                }
+            }
+        };
+        self.store.flush().await?;
+        served
+    }
+}
+
+fn breaker(name: &str) -> Breaker {
+    Breaker::new(name, breaker::Policy::default())
+}
+
+fn behind_breaker(llm: Arc<dyn Llm>) -> Arc<dyn Llm> {
+    let breaker = breaker(&format!("llm:{}", llm.name()));
+    Arc::new(BreakerLlm::new(llm, breaker))
+}
+
+/// Where a process listens.
+#[derive(Debug)]
+pub struct Listeners {
+    /// The API.
+    pub api: TcpListener,
+    /// `/metrics`, if it is apart.
+    pub metrics: Option<TcpListener>,
+}
+
+fn worker_ended(ended: std::result::Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
+    ended.unwrap_or_else(|error| Err(Error::internal("the worker ended", error)))
+}
+
+fn extractor(config: &Config, pdfium: std::path::PathBuf) -> Result<Extractor> {
+    let limits = Limits {
+        memory: config.ingest.extract_memory,
+        timeout: config.ingest.extract_timeout,
+        max_text_bytes: MAX_TEXT_BYTES,
+    };
+    let program = match &config.ingest.extract_program {
+        Some(program) => program.clone(),
+        None => std::env::current_exe()
+            .map_err(|error| Error::config("the path of this executable cannot be found").with_source(error))?,
+    };
+    Ok(Extractor::new(program, Some(pdfium), limits))
 }

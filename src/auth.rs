@@ -39,6 +39,11 @@ impl Identity {
         self.scopes.iter().any(|held| *held == scope || *held == KeyScope::Admin)
     }
 
+    /// Whether it administers its tenant.
+    pub fn is_admin(&self) -> bool {
+        self.scopes.contains(&KeyScope::Admin)
+    }
+
     /// The user as a principal.
     pub fn owner(&self) -> Result<Principal> {
         Principal::user(&self.user)

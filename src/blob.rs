@@ -5,13 +5,15 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use chrono::Utc;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Location;
-use object_store::ObjectStoreExt;
+use object_store::{ObjectStore, ObjectStoreExt};
 use uuid::Uuid;
 
 use crate::document::{DocumentId, TenantId};
@@ -82,6 +84,20 @@ impl Blobs {
         }
     }
 
+    /// The keys of originals that were stored longer ago than `age`.
+    pub async fn older_than(&self, age: Duration) -> Result<Vec<String>> {
+        let limit = Utc::now() - age;
+        let mut listing = self.store.list(None);
+        let mut keys = Vec::new();
+        while let Some(object) = listing.next().await {
+            let object = object.map_err(failed)?;
+            if object.last_modified < limit {
+                keys.push(object.location.to_string());
+            }
+        }
+        Ok(keys)
+    }
+
     /// Writes and deletes a small object: the store is there and may be written.
     pub async fn check(&self) -> Result<()> {
         // Two parts, and every key has three: this is nobody's original.
@@ -116,5 +132,71 @@ fn failed(error: object_store::Error) -> Error {
     match error {
         object_store::Error::NotFound { .. } => Error::not_found("original").with_source(error),
         error => Error::unavailable("the originals are not available", error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::TryStreamExt;
+
+    use super::*;
+    use crate::error::ErrorKind;
+
+    async fn read(blobs: &Blobs, key: &str) -> Result<Vec<u8>> {
+        let blob = blobs.get(key).await?;
+        let parts: Vec<Bytes> = blob.stream.try_collect().await?;
+        let content = parts.concat();
+        assert_eq!(content.len() as u64, blob.bytes);
+        Ok(content)
+    }
+
+    #[tokio::test]
+    async fn an_original_is_what_was_stored_until_it_is_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("not/there/yet");
+        let blobs = build(&Config::File { path: path.clone() }).await.unwrap();
+        blobs.check().await.unwrap();
+        // Every character that an identifier may have, at its greatest length.
+        let document = format!("a:b@c+d_e-f..g{}", "x".repeat(crate::document::MAX_IDENTIFIER - 14));
+        let (tenant, document) = ("acme".parse().unwrap(), document.parse().unwrap());
+        let (one, two) = (key(&tenant, &document), key(&tenant, &document));
+        let large: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
+        blobs.put(&one, large.clone().into()).await.unwrap();
+        blobs.put(&two, Bytes::new()).await.unwrap();
+        assert!(read(&blobs, &one).await.unwrap() == large);
+        assert!(read(&blobs, &two).await.unwrap().is_empty());
+        let file = blobs.local_file(&one).await.unwrap();
+        assert!(file.starts_with(path.canonicalize().unwrap()) && std::fs::read(file).unwrap() == large);
+
+        blobs.delete(&one).await.unwrap();
+        blobs.delete(&one).await.unwrap();
+        assert_eq!(read(&blobs, &one).await.unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(blobs.local_file(&one).await.unwrap_err().kind(), ErrorKind::NotFound);
+        blobs.delete(&two).await.unwrap();
+        assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0, "nothing is left, not even a folder");
+    }
+
+    #[tokio::test]
+    async fn a_key_never_leaves_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = build(&Config::File { path: folder.path().join("originals") }).await.unwrap();
+        for key in ["../outside", "a/../../outside", "/etc/passwd/..", "a//b"] {
+            assert_eq!(
+                blobs.put(key, Bytes::from_static(b"x")).await.unwrap_err().kind(),
+                ErrorKind::Internal,
+                "{key}"
+            );
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_cannot_be_made_is_one_clear_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "a file").unwrap();
+        let error = build(&Config::File { path }).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.message().starts_with("RAG_STORAGE_URL: "));
     }
 }

@@ -19,6 +19,9 @@ pub trait Cache: fmt::Debug + Send + Sync {
 
     /// Keeps bytes at `key` for `ttl`.
     async fn put(&self, key: &str, value: Bytes, ttl: Duration) -> Result<()>;
+
+    /// Drops everything of a tenant: every key that begins with `{tenant}/`.
+    async fn forget(&self, tenant: &crate::document::TenantId) -> Result<()>;
 }
 
 /// Where answers are cached.

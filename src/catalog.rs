@@ -320,6 +320,19 @@ pub struct Job {
     pub garbage: Vec<String>,
 }
 
+/// A version that is ready to be served: its points are durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publication {
+    /// The version.
+    pub version: Version,
+    /// How many chunks it has.
+    pub chunks: u32,
+    /// The attributes that its points have.
+    pub access_version: u64,
+    /// The title that its points have; the row takes it where it has none.
+    pub title: String,
+}
+
 /// What [`JobQueue::publish`] did.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Publish {
@@ -345,9 +358,9 @@ pub trait JobQueue: fmt::Debug + Send + Sync {
     /// Notes how far the work is.
     async fn progress(&self, lease: &Lease, stage: Stage, progress: Progress) -> Result<()>;
 
-    /// Makes `version` the served one, in one transaction, if attributes are still at `access_version`: status
-    /// `indexed`, generation counted, cleanup queued if an older version was served.
-    async fn publish(&self, lease: &Lease, version: Version, chunks: u32, access_version: u64) -> Result<Publish>;
+    /// Makes a version the served one and gives the lease back, in one transaction, if attributes are still at
+    /// `access_version`: status `indexed`, generation counted, cleanup queued if an older version was served.
+    async fn publish(&self, lease: &Lease, publication: &Publication) -> Result<Publish>;
 
     /// The newest version failed for good: status `failed`; what was served stays served.
     async fn fail(&self, lease: &Lease, failure: &Failure) -> Result<()>;

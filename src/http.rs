@@ -1,7 +1,39 @@
 //! The HTTP server: one table of routes, middleware in order, errors → status in one place.
+//!
+//! A request passes, in this order: [`observe`] (request id, log, metrics, error bodies) → a net under panics →
+//! the client address's limit ([`address`]) → the route's deadline, key, key's limit and admission ([`guard`]) → the
+//! handler. [`routes`] says which of these a route has; health, readiness and metrics have none.
+
+mod address;
+mod admission;
+mod body;
+mod connection;
+mod cursor;
+mod documents;
+mod extract;
+mod guard;
+mod housekeeping;
+mod keys;
+mod observe;
+mod openapi;
+mod operations;
+mod problem;
+mod query;
+mod readiness;
+mod routes;
+mod server;
+mod sse;
+mod state;
+mod upload;
 
 use std::net::SocketAddr;
 use std::time::Duration;
+
+pub use openapi::openapi_json;
+pub use readiness::{Dependency, Phase, Readiness};
+pub use routes::{Access, LimitClass, RouteInfo, route_table};
+pub use server::serve;
+pub use state::{AppState, Services};
 
 /// How requests are served.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use crate::config::Secret;
 use crate::document::{Principal, TenantId};
 use crate::error::{Error, Result};
 
-/// The id of the configured admin key. Ids of made keys are [`ID_LENGTH`] characters, so none is this one.
+/// The id of the configured admin key. Ids of made keys are longer, so none is this one.
 pub const ADMIN_KEY_ID: &str = "admin";
 /// The tenant and user of the configured admin key.
 const ADMIN_TENANT: &str = "default";

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use moka::Expiry;
 
 use super::Cache;
+use crate::document::TenantId;
 use crate::error::Result;
 
 /// What an entry costs beside its key and value, about: two nodes of moka's lists, its hash table's slot, headers.
@@ -59,6 +60,17 @@ impl Cache for MemoryCache {
 
     async fn put(&self, key: &str, value: Bytes, ttl: Duration) -> Result<()> {
         self.entries.insert(key.into(), Entry { value, ttl }).await;
+        Ok(())
+    }
+
+    async fn forget(&self, tenant: &TenantId) -> Result<()> {
+        let prefix = format!("{tenant}/");
+        // A deletion is rare beside a question, and the cache is bounded: one walk over the keys is cheaper than an
+        // index of tenants.
+        let theirs: Vec<_> = self.entries.iter().filter(|(key, _)| key.starts_with(&prefix)).collect();
+        for (key, _) in theirs {
+            self.entries.invalidate(&**key).await;
+        }
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::Breaker;
 use crate::cache::Cache;
+use crate::document::TenantId;
 use crate::error::Result;
 
 /// Asks the cache only while its breaker is closed.
@@ -33,5 +34,9 @@ impl Cache for BreakerCache {
 
     async fn put(&self, key: &str, value: Bytes, ttl: Duration) -> Result<()> {
         self.breaker.run(self.inner.put(key, value, ttl)).await
+    }
+
+    async fn forget(&self, tenant: &TenantId) -> Result<()> {
+        self.breaker.run(self.inner.forget(tenant)).await
     }
 }

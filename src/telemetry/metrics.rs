@@ -26,6 +26,11 @@ impl Gauge {
     pub fn set(&self, value: f64, labels: &[(&'static str, String)]) {
         metrics::gauge!(self.name, labels).set(value);
     }
+
+    /// Moves it, down where `change` is negative.
+    pub fn add(&self, change: f64, labels: &[(&'static str, String)]) {
+        metrics::gauge!(self.name, labels).increment(change);
+    }
 }
 
 /// A distribution.
@@ -114,4 +119,8 @@ declare! {
     Counter HTTP_REQUESTS = "rag_http_requests_total", "requests by route, method and status";
     Histogram HTTP_LATENCY = "rag_http_request_seconds", "latency of requests by route", SECONDS;
     Gauge HTTP_IN_FLIGHT = "rag_http_requests_in_flight", "requests being served";
+    Gauge DEPENDENCY_UP = "rag_dependency_up", "whether each dependency answered when it was last looked at (0, 1)";
+    Gauge PROCESS_RESIDENT_MEMORY = "process_resident_memory_bytes", "resident memory of the process";
+    Gauge PROCESS_THREADS = "process_threads", "threads of the process";
+    Gauge PROCESS_OPEN_FDS = "process_open_fds", "open file descriptors of the process";
 }

@@ -1,1 +1,427 @@
-//! config
+//! The configuration as an operator meets it: sources, precedence, and the one line that refuses a mistake.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use rag_api::config::{Config, LoadOptions, Loaded, load, render};
+use rag_api::error::ErrorKind;
+use rag_api::models::ModelSource;
+use rag_api::{blob, catalog, embedding, llm, rerank, vector_store};
+
+const ADMIN_KEY: &str = "0123456789-an-admin-key-of-the-tests";
+
+/// A folder that a server is started in, and the variables that it gets.
+struct Place {
+    folder: tempfile::TempDir,
+    environment: Vec<(String, String)>,
+    profile: Option<String>,
+}
+
+impl Place {
+    fn new() -> Self {
+        let home = ("HOME".to_owned(), "/home/someone".to_owned());
+        Self { folder: tempfile::tempdir().unwrap(), environment: vec![home], profile: None }
+    }
+
+    fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn profile(mut self, profile: &str) -> Self {
+        self.profile = Some(profile.to_owned());
+        self
+    }
+
+    fn file(self, name: &str, text: &str) -> Self {
+        let path = self.folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+        self
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn try_load(&self) -> rag_api::error::Result<Loaded> {
+        load(LoadOptions {
+            profile: self.profile.clone(),
+            directory: Some(self.path().to_owned()),
+            environment: Some(self.environment.clone()),
+        })
+    }
+
+    fn load(&self) -> Config {
+        self.try_load().unwrap().config
+    }
+
+    /// The one line that the start stops with.
+    fn refusal(&self) -> String {
+        let error = self.try_load().expect_err("the start is refused");
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        let line = error.to_string();
+        assert!(!line.contains('\n'), "one line: {line}");
+        line
+    }
+
+    fn source(&self, name: &str) -> String {
+        let loaded = self.try_load().unwrap();
+        loaded.settings.into_iter().find(|setting| setting.name == name).expect("a known setting").source
+    }
+}
+
+/// The refusal of one variable's value.
+fn refused(name: &str, value: &str) -> String {
+    Place::new().env(name, value).refusal()
+}
+
+#[test]
+fn without_any_setting_everything_is_local() {
+    let config = Place::new().load();
+    assert_eq!(config.http.listen.to_string(), "127.0.0.1:8000");
+    assert_eq!(config.http.metrics_listen, None);
+    assert_eq!(config.http.request_timeout, Duration::from_secs(45));
+    assert_eq!(config.http.max_body_bytes, 25 << 20);
+    assert_eq!(config.ingest.max_document_bytes, 25 << 20);
+    assert_eq!((config.limit.query.requests, config.limit.query.window), (100, Duration::from_secs(60)));
+    assert_eq!(config.cache.ttl, Duration::from_secs(3600));
+    assert_eq!((config.retrieve.top_k, config.retrieve.rerank_top_k), (10, 5));
+    assert_eq!(config.answer.max_context_tokens, 4000);
+    assert_eq!(config.models.cache, Path::new("/home/someone/.cache/rag-api"));
+    let model = ModelSource::Cached("all-MiniLM-L6-v2".to_owned());
+    assert_eq!(config.embedding, embedding::Config::Local { model, sessions: 0 });
+    assert_eq!(config.rerank, rerank::Config::LateInteraction { cache_bytes: 64 << 20 });
+    assert_eq!(config.llm, [llm::Config::Extractive]);
+    let vectors = vector_store::Config::Edge { path: "./data/vectors".into(), collection: "documents".to_owned() };
+    assert_eq!(config.vector_store, vectors);
+    assert_eq!(config.catalog, catalog::Config::Sqlite { path: "./data/catalog.db".into() });
+    assert_eq!(config.blob, blob::Config::File { path: "./data/originals".into() });
+    assert_eq!(config.auth.admin_api_key, None);
+}
+
+#[test]
+fn the_environment_wins_over_dotenv_over_the_profile_over_the_defaults() {
+    let place = Place::new().file("config/site.toml", "retrieval_top_k = 11\nrerank_top_k = 6\nchunk_tokens = 150\n");
+    let place =
+        place.file(".env", "# of this site\nRAG_RERANK_TOP_K=7\nexport RAG_CHUNK_TOKENS='160'\nPATH=/nowhere\n");
+    let place = place.env("RAG_CHUNK_TOKENS", "170").profile("site");
+    let config = place.load();
+    assert_eq!(config.retrieve.top_k, 11);
+    assert_eq!(config.retrieve.rerank_top_k, 7);
+    assert_eq!(config.ingest.chunk_tokens, 170);
+    assert_eq!(place.source("RAG_CHUNK_OVERLAP_TOKENS"), "default");
+    assert_eq!(place.source("RAG_RETRIEVAL_TOP_K"), "config/site.toml");
+    assert_eq!(place.source("RAG_RERANK_TOP_K"), ".env");
+    assert_eq!(place.source("RAG_CHUNK_TOKENS"), "environment");
+}
+
+#[test]
+fn the_profile_comes_from_the_command_line_the_environment_or_dotenv() {
+    let files = || Place::new().file("config/a.toml", "rerank_top_k = 1").file("config/b.toml", "rerank_top_k = 2");
+    assert_eq!(files().file(".env", "RAG_PROFILE=a").load().retrieve.rerank_top_k, 1);
+    assert_eq!(files().file(".env", "RAG_PROFILE=a").env("RAG_PROFILE", "b").load().retrieve.rerank_top_k, 2);
+    assert_eq!(files().env("RAG_PROFILE", "b").profile("a").load().retrieve.rerank_top_k, 1);
+    let line = files().profile("c").refusal();
+    assert!(
+        line.starts_with("RAG_PROFILE: there is no ") && line.ends_with("config/c.toml for the profile c"),
+        "{line}"
+    );
+    let line = files().profile("../a").refusal();
+    assert_eq!(line, r#"RAG_PROFILE: "../a" is not a name of letters, digits, - and _"#);
+}
+
+#[test]
+fn a_file_for_the_local_profile_is_read_where_there_is_one() {
+    assert_eq!(Place::new().file("config/local.toml", "rerank_top_k = 9").load().retrieve.rerank_top_k, 9);
+}
+
+#[test]
+fn an_unknown_name_stops_the_start_and_names_the_nearest() {
+    assert_eq!(
+        refused("RAG_VECTORDB_URL", "edge:./x"),
+        "RAG_VECTORDB_URL (environment): no such setting; the nearest is RAG_VECTOR_DB_URL"
+    );
+    assert_eq!(
+        Place::new().file(".env", "RAG_LISTN=1").refusal(),
+        "RAG_LISTN (.env): no such setting; the nearest is RAG_LISTEN"
+    );
+    assert_eq!(
+        Place::new().file("config/local.toml", "rerank_topk = 5").refusal(),
+        "rerank_topk (config/local.toml): no such setting; the nearest is rerank_top_k"
+    );
+    assert_eq!(
+        Place::new().file("config/local.toml", "[http]\nlisten = \"0.0.0.0:1\"").refusal(),
+        "http (config/local.toml): no such setting; the nearest is log"
+    );
+    assert_eq!(
+        refused("RAG_listen", "127.0.0.1:1"),
+        "RAG_listen (environment): no such setting; the nearest is RAG_LISTEN"
+    );
+    assert_eq!(
+        refused("RAG_LISTEN_FILE", "/run/listen"),
+        "RAG_LISTEN_FILE (environment): no such setting; the nearest is RAG_LISTEN"
+    );
+}
+
+#[test]
+fn what_only_looks_like_a_setting_is_left_alone() {
+    let place = Place::new()
+        .env("RAG_TEST_QDRANT_URL", "x")
+        .env("RAG_BIN", "/usr/bin/rag-api")
+        .env("RAG_API_SERVICE_HOST", "10.0.0.1")
+        .env("RAG_API_PORT_8000_TCP_ADDR", "10.0.0.1")
+        .env("RAG_API_PORT", "tcp://10.0.0.1:8000");
+    assert_eq!(place.load(), Place::new().load());
+}
+
+#[test]
+fn a_wrong_value_stops_the_start_with_name_source_and_what_is_allowed() {
+    assert_eq!(
+        refused("RAG_LISTEN", "8000"),
+        r#"RAG_LISTEN (environment): expected ADDRESS:PORT, such as 127.0.0.1:8000, got "8000""#
+    );
+    assert_eq!(
+        Place::new().file(".env", "RAG_RERANK_TOP_K=51").refusal(),
+        r#"RAG_RERANK_TOP_K (.env): expected a number from 1 to 50, got "51""#
+    );
+    assert_eq!(
+        Place::new().file("config/local.toml", "cache_ttl_seconds = -1").refusal(),
+        r#"RAG_CACHE_TTL_SECONDS (config/local.toml): expected a number from 0 to 2592000, got "-1""#
+    );
+    assert_eq!(
+        refused("RAG_LISTEN", ""),
+        "RAG_LISTEN (environment): must not be empty; expected ADDRESS:PORT, such as 127.0.0.1:8000"
+    );
+    assert_eq!(
+        Place::new().file("config/local.toml", "log.level = 1").refusal(),
+        "RAG_LOG (config/local.toml): expected one value"
+    );
+    assert!(refused("RAG_LOG", "rag_api=loudest").starts_with("RAG_LOG (environment): expected a level or a filter"));
+    assert!(refused("RAG_RETRIEVAL_RRF_K", "NaN").contains("expected a number from 1 to 10000"));
+    assert!(refused("RAG_TRUSTED_PROXIES", "10.0.0.0/33").contains("addresses or networks"));
+}
+
+/// Each setting that `config/default.toml` has is read: a value that nothing can be is refused by its name.
+#[test]
+fn no_setting_is_ignored() {
+    let anything_goes =
+        ["RAG_COHERE_API_KEY", "RAG_MODELS_DIR", "RAG_ONNX_RUNTIME", "RAG_OPENAI_API_KEY", "RAG_PDFIUM_LIBRARY"];
+    let loaded = Place::new().try_load().unwrap();
+    assert!(loaded.settings.len() > 40);
+    for setting in loaded.settings {
+        let place = Place::new().env(&setting.name, "=? *");
+        if anything_goes.contains(&setting.name.as_str()) {
+            assert_eq!(place.source(&setting.name), "environment");
+        } else {
+            let line = place.refusal();
+            assert!(line.starts_with(&format!("{} (environment): ", setting.name)), "{line}");
+        }
+    }
+}
+
+#[test]
+fn files_that_cannot_be_parsed_are_named_without_their_content() {
+    let line = Place::new().file("config/local.toml", "listen = \"a\"\nadmin_api_key = \"swordfish\n").refusal();
+    assert!(line.starts_with("config/local.toml: TOML parse error at line 2"), "{line}");
+    assert!(!line.contains("swordfish"), "{line}");
+    let line = Place::new().file(".env", "RAG_LISTEN=127.0.0.1:1\nRAG_ADMIN_API_KEY='swordfish\n").refusal();
+    assert!(line.ends_with(".env line 2: expected NAME=VALUE"), "{line}");
+    assert!(!line.contains("swordfish"), "{line}");
+}
+
+#[test]
+fn a_secret_stays_the_text_it_was() {
+    let key = "00000000000000000000000123";
+    let config = Place::new().env("RAG_ADMIN_API_KEY", key).env("RAG_OPENAI_API_KEY", "00123").load();
+    assert_eq!(config.auth.admin_api_key.unwrap().expose(), key);
+    let chain = Place::new().env("RAG_OPENAI_API_KEY", "00123").env("RAG_LLM_MODEL", "gpt-4o").load().llm;
+    let [llm::Config::OpenAi { api_key: Some(api_key), .. }] = chain.as_slice() else { panic!("{chain:?}") };
+    assert_eq!(api_key.expose(), "00123");
+}
+
+#[test]
+fn a_secret_may_come_from_a_file() {
+    let place = Place::new().file("secrets/admin", &format!("{ADMIN_KEY}\n"));
+    let path = place.path().join("secrets/admin").display().to_string();
+    // The stronger source hides the weaker, whichever of the two forms each has.
+    let place =
+        place.file(".env", "RAG_ADMIN_API_KEY=another-key-of-24-characters").env("RAG_ADMIN_API_KEY_FILE", &path);
+    assert_eq!(place.load().auth.admin_api_key.unwrap().expose(), ADMIN_KEY);
+    assert_eq!(place.source("RAG_ADMIN_API_KEY"), format!("environment, {path}"));
+
+    let place = Place::new().file(".env", "RAG_ADMIN_API_KEY_FILE=/nowhere/key").env("RAG_ADMIN_API_KEY", ADMIN_KEY);
+    assert_eq!(place.load().auth.admin_api_key.unwrap().expose(), ADMIN_KEY);
+
+    let line = refused("RAG_ADMIN_API_KEY_FILE", "/nowhere/key");
+    assert!(line.starts_with("RAG_ADMIN_API_KEY_FILE (environment): /nowhere/key: cannot be read"), "{line}");
+    let line = Place::new().env("RAG_ADMIN_API_KEY", ADMIN_KEY).env("RAG_ADMIN_API_KEY_FILE", &path).refusal();
+    assert_eq!(line, "RAG_ADMIN_API_KEY and RAG_ADMIN_API_KEY_FILE (environment): set one of them");
+    let place = Place::new().file("database-url", "postgres://rag:swordfish@db/rag");
+    let path = place.path().join("database-url").display().to_string();
+    let line = place.env("RAG_DATABASE_URL_FILE", &path).refusal();
+    assert!(line.ends_with("postgres:// is not supported by this version; use sqlite:PATH"), "{line}");
+    assert!(!line.contains("swordfish"), "{line}");
+}
+
+#[test]
+fn no_secret_is_shown_anywhere() {
+    let place = Place::new()
+        .env("RAG_ADMIN_API_KEY", ADMIN_KEY)
+        .env("RAG_OPENAI_API_KEY", "swordfish")
+        .env("RAG_COHERE_API_KEY", "swordfish")
+        .env("RAG_LLM_MODEL", "openai:small")
+        .env("RAG_OPENAI_BASE_URL", "http://someone:swordfish@127.0.0.1:9000/v1");
+    let loaded = place.try_load().unwrap();
+    for text in [render(&loaded), format!("{:?}", loaded.settings), format!("{:?}", loaded.config.auth)] {
+        assert!(!text.contains("swordfish") && !text.contains(ADMIN_KEY), "{text}");
+    }
+    assert!(render(&loaded).contains("http://[redacted]"));
+    let line = refused("RAG_ADMIN_API_KEY", "swordfish");
+    assert_eq!(line, "RAG_ADMIN_API_KEY (environment): must have 24 characters or more");
+    let line = refused("RAG_MODEL_HUB", "ftp://someone:swordfish@host");
+    assert!(!line.contains("swordfish"), "{line}");
+}
+
+#[test]
+fn backends_are_chosen_by_the_form_of_their_names() {
+    let embedding = |value: &str| match Place::new().env("RAG_EMBEDDING_MODEL", value).load().embedding {
+        embedding::Config::Local { model, .. } => model,
+    };
+    assert_eq!(embedding("path:./models/mine"), ModelSource::Path("./models/mine".into()));
+    assert_eq!(embedding("hub:BAAI/bge-small-en-v1.5"), ModelSource::Hub("BAAI/bge-small-en-v1.5".to_owned()));
+    assert_eq!(embedding("BAAI/bge-small-en-v1.5"), ModelSource::Hub("BAAI/bge-small-en-v1.5".to_owned()));
+    assert_eq!(embedding("bge-small"), ModelSource::Cached("bge-small".to_owned()));
+    assert!(refused("RAG_EMBEDDING_MODEL", "../secrets").contains("expected path:DIR, hub:NAME"));
+
+    let rerank = |value: &str| Place::new().env("RAG_RERANKER_MODEL", value).load().rerank;
+    let hub = ModelSource::Hub("cross-encoder/ms-marco-MiniLM-L-6-v2".to_owned());
+    let expected = rerank::Config::CrossEncoder { model: hub, sessions: 0 };
+    assert_eq!(rerank("cross-encoder/ms-marco-MiniLM-L-6-v2"), expected);
+    assert_eq!(rerank("hub:cross-encoder/ms-marco-MiniLM-L-6-v2"), expected);
+    assert_eq!(rerank("none"), rerank::Config::None);
+    let model = ModelSource::Path("/models/reranker".into());
+    assert_eq!(rerank("path:/models/reranker"), rerank::Config::CrossEncoder { model, sessions: 0 });
+    assert!(refused("RAG_RERANKER_MODEL", "colbert").contains("expected late-interaction, none, path:DIR"));
+
+    let store = Place::new().env("RAG_VECTOR_DB_URL", "edge:/srv/vectors").env("RAG_VECTOR_DB_COLLECTION", "notes");
+    let expected = vector_store::Config::Edge { path: "/srv/vectors".into(), collection: "notes".to_owned() };
+    assert_eq!(store.load().vector_store, expected);
+    for (url, path) in [("sqlite:a.db", "a.db"), ("sqlite:///srv/a.db", "/srv/a.db"), ("sqlite://./a.db", "./a.db")] {
+        let config = Place::new().env("RAG_DATABASE_URL", url).load().catalog;
+        assert_eq!(config, catalog::Config::Sqlite { path: path.into() });
+    }
+    assert!(refused("RAG_DATABASE_URL", "sqlite::memory:").contains("expected sqlite:PATH"));
+    assert!(refused("RAG_STORAGE_URL", "/srv").contains("expected file:PATH"));
+}
+
+#[test]
+fn language_models_form_a_chain() {
+    let chain = |value: &str| {
+        let place = Place::new().env("RAG_OPENAI_BASE_URL", "http://127.0.0.1:9000/v1/").env("RAG_LLM_MODEL", value);
+        place.load().llm
+    };
+    let openai = |model: &str| {
+        let base_url = "http://127.0.0.1:9000/v1".to_owned();
+        llm::Config::OpenAi { model: model.to_owned(), base_url, api_key: None }
+    };
+    assert_eq!(
+        chain("gpt-4o, openai:llama3:8b, extractive"),
+        [openai("gpt-4o"), openai("llama3:8b"), llm::Config::Extractive]
+    );
+    assert!(refused("RAG_LLM_MODEL", "extractive,gpt-4o").contains("extractive only as the last"));
+    assert!(refused("RAG_LLM_MODEL", ",").contains("expected extractive, openai:NAME"));
+    assert!(refused("RAG_LLM_MODEL", "opneai:gpt-4o").contains("expected extractive, openai:NAME"));
+    let line = refused("RAG_LLM_MODEL", "gpt-4o");
+    assert!(
+        line.starts_with("RAG_OPENAI_API_KEY (default): must be set for gpt-4o at https://api.openai.com/v1"),
+        "{line}"
+    );
+}
+
+#[test]
+fn forms_of_later_versions_are_known_and_refused() {
+    let cases = [
+        ("RAG_REDIS_URL", "redis://:swordfish@host:6379", "redis:// is", "leave it unset for the in-memory"),
+        ("RAG_REDIS_URL", "redis-sentinel://host", "redis-sentinel:// is", "leave it unset for the in-memory"),
+        ("RAG_VECTOR_DB_URL", "http://qdrant:6334", "http:// is", "use edge:PATH"),
+        ("RAG_DATABASE_URL", "postgres://rag@db/rag", "postgres:// is", "use sqlite:PATH"),
+        ("RAG_STORAGE_URL", "s3://bucket/prefix", "s3:// is", "use file:PATH"),
+        ("RAG_EMBEDDING_MODEL", "openai:any", "an openai: embedding model is", "use all-MiniLM-L6-v2"),
+        ("RAG_EMBEDDING_MODEL", "text-embedding-3-small", "an openai: embedding model is", "use all-MiniLM-L6-v2"),
+        ("RAG_RERANKER_MODEL", "cohere:rerank-v3.5", "a cohere: reranker is", "use late-interaction"),
+    ];
+    for (name, value, form, instead) in cases {
+        let line = refused(name, value);
+        let expected = format!("{name} (environment): {form} not supported by this version; {instead}");
+        assert!(line.starts_with(&expected), "{line}");
+        assert!(!line.contains("swordfish"), "{line}");
+    }
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused() {
+    let line = Place::new().env("RAG_CHUNK_TOKENS", "64").env("RAG_CHUNK_OVERLAP_TOKENS", "64").refusal();
+    assert_eq!(line, "RAG_CHUNK_OVERLAP_TOKENS (environment): must be less than RAG_CHUNK_TOKENS (64)");
+    assert!(refused("RAG_MAX_CONTEXT_TOKENS", "100").contains("at least RAG_CHUNK_TOKENS (200)"));
+    assert!(refused("RAG_METRICS_LISTEN", "127.0.0.1:8000").contains("must differ from RAG_LISTEN"));
+    let no_branch = Place::new().env("RAG_RETRIEVAL_DENSE_WEIGHT", "0").env("RAG_RETRIEVAL_SPARSE_WEIGHT", "0");
+    assert!(no_branch.refusal().starts_with("RAG_RETRIEVAL_DENSE_WEIGHT (environment): must be above 0"));
+    let any_port = Place::new().env("RAG_LISTEN", "127.0.0.1:0").env("RAG_METRICS_LISTEN", "127.0.0.1:0");
+    assert_eq!(any_port.load().http.metrics_listen.unwrap().port(), 0);
+}
+
+/// The production profile is what a cluster runs; until its backends are here, each of them stops the start by name.
+#[test]
+fn the_production_profile_parses_up_to_what_is_not_supported_yet() {
+    let mut place =
+        Place::new().profile("production").env("RAG_OPENAI_API_KEY", "key").env("RAG_ADMIN_API_KEY", ADMIN_KEY);
+    let line = place.refusal();
+    assert!(line.starts_with("RAG_REDIS_URL (config/production.toml): redis:// is not supported"), "{line}");
+    // An empty variable unsets what a weaker source has set.
+    place = place.env("RAG_REDIS_URL", "");
+    let line = place.refusal();
+    assert!(line.starts_with("RAG_EMBEDDING_MODEL (config/production.toml): an openai: embedding model"), "{line}");
+    place = place.env("RAG_EMBEDDING_MODEL", "all-MiniLM-L6-v2");
+    let config = place.load();
+    assert_eq!(config.http.listen.to_string(), "0.0.0.0:8000");
+    assert!(config.telemetry.json);
+    assert!(matches!(&config.llm[..], [llm::Config::OpenAi { model, .. }] if model == "gpt-4o"));
+    assert!(matches!(config.rerank, rerank::Config::CrossEncoder { model: ModelSource::Hub(_), .. }));
+}
+
+#[test]
+fn a_production_file_on_the_spot_takes_the_place_of_the_compiled_one() {
+    let place = Place::new().profile("production").file("config/production.toml", "listen = \"0.0.0.0:9000\"");
+    assert_eq!(place.load().http.listen.port(), 9000);
+}
+
+#[test]
+fn the_models_cache_follows_the_environment() {
+    let place = Place::new().env("XDG_CACHE_HOME", "/var/cache");
+    assert_eq!(place.load().models.cache, Path::new("/var/cache/rag-api"));
+    let place = place.env("RAG_MODELS_DIR", "/srv/models");
+    assert_eq!(place.load().models.cache, Path::new("/srv/models"));
+    let mut homeless = Place::new();
+    homeless.environment.clear();
+    assert!(homeless.refusal().starts_with("RAG_MODELS_DIR (default): must be set"));
+}
+
+#[test]
+fn the_table_shows_every_setting_with_its_source() {
+    let place = Place::new().file(".env", "RAG_RERANK_TOP_K=7").profile("production");
+    let place = place.env("RAG_REDIS_URL", "").env("RAG_EMBEDDING_MODEL", "all-MiniLM-L6-v2");
+    let place = place.env("RAG_OPENAI_API_KEY", "swordfish");
+    let table = render(&place.try_load().unwrap());
+    let line = |name: &str| {
+        let line = table.lines().find(|line| line.starts_with(&format!("{name} "))).expect("a line per setting");
+        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(table.starts_with("profile: production\n"));
+    assert_eq!(line("RAG_RERANK_TOP_K"), ["RAG_RERANK_TOP_K", "7", ".env"]);
+    assert_eq!(line("RAG_LISTEN"), ["RAG_LISTEN", "0.0.0.0:8000", "config/production.toml"]);
+    assert_eq!(line("RAG_OPENAI_API_KEY"), ["RAG_OPENAI_API_KEY", "[redacted]", "environment"]);
+    assert_eq!(line("RAG_REDIS_URL"), ["RAG_REDIS_URL", "-", "environment"]);
+    assert_eq!(line("RAG_CACHE_TTL_SECONDS"), ["RAG_CACHE_TTL_SECONDS", "3600", "default"]);
+}

@@ -1,9 +1,26 @@
-//! What the tests share.
+//! What the tests share: the product, started in this process on a free port, or as the real binary.
 #![allow(dead_code, reason = "each helper is used by some of the modules")]
 
-pub(crate) mod llm_server;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rag_api::app::{App, Listeners};
+use rag_api::config::{Config, LoadOptions};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// The key that every test server takes from the first start.
+pub(crate) const ADMIN_KEY: &str = "test-admin-key-0123456789abcdef";
+
+/// Longest wait for anything that a test waits for.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The models cache that `deploy/test` fills. Fails with the command that does so.
 #[allow(clippy::disallowed_methods, reason = "tests find their models by the environment")]
@@ -19,4 +36,248 @@ pub(crate) fn models_dir() -> PathBuf {
         dir.display()
     );
     dir
+}
+
+/// The settings of a test server whose data is in `dir`: no limits that a test would run into, a free port.
+pub(crate) fn settings(dir: &Path) -> Vec<(String, String)> {
+    let path = |name: &str| dir.join(name).display().to_string();
+    [
+        ("RAG_LISTEN", "127.0.0.1:0".to_owned()),
+        ("RAG_MODELS_DIR", models_dir().display().to_string()),
+        ("RAG_VECTOR_DB_URL", format!("edge:{}", path("vectors"))),
+        ("RAG_DATABASE_URL", format!("sqlite:{}", path("catalog.db"))),
+        ("RAG_STORAGE_URL", format!("file:{}", path("originals"))),
+        ("RAG_ADMIN_API_KEY", ADMIN_KEY.to_owned()),
+        ("RAG_RATE_LIMIT_REQUESTS", "1000000".to_owned()),
+        ("RAG_INGEST_RATE_LIMIT_REQUESTS", "1000000".to_owned()),
+        ("RAG_ADDRESS_RATE_LIMIT", "0".to_owned()),
+        ("RAG_DRAIN_DELAY_SECONDS", "0".to_owned()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .to_vec()
+}
+
+/// The configuration of [`settings`], with changes.
+pub(crate) fn config(dir: &Path, changes: &[(&str, &str)]) -> Config {
+    let mut environment = settings(dir);
+    environment.extend(changes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    let options = LoadOptions { environment: Some(environment), ..LoadOptions::default() };
+    let mut config = rag_api::config::load(options).expect("the test configuration is right").config;
+    config.ingest.extract_program = Some(binary());
+    config
+}
+
+/// The real binary.
+pub(crate) fn binary() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_rag-api"))
+}
+
+/// The product in this process.
+pub(crate) struct TestApp {
+    pub(crate) base: String,
+    pub(crate) admin_key: String,
+    pub(crate) client: reqwest::Client,
+    pub(crate) dir: TempDir,
+    stop: CancellationToken,
+    running: Option<JoinHandle<rag_api::error::Result<()>>>,
+}
+
+impl TestApp {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts with changed settings.
+    pub(crate) async fn start_with(changes: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        Self::start_in(dir, changes).await
+    }
+
+    /// Starts on the data of a folder.
+    pub(crate) async fn start_in(dir: TempDir, changes: &[(&str, &str)]) -> Self {
+        install_tls();
+        let config = config(dir.path(), changes);
+        let api = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let base = format!("http://{}", api.local_addr().expect("an address"));
+        let app = App::build(config).await.unwrap_or_else(|error| panic!("the app is built: {}", error.chain()));
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(app.run(Listeners { api, metrics: None }, stop.clone()));
+        let client = reqwest::Client::new();
+        let app = Self { base, admin_key: ADMIN_KEY.to_owned(), client, dir, stop, running: Some(running) };
+        eventually("ready", || async { app.client.get(app.url("/ready")).send().await.is_ok_and(|r| r.status() == 200) })
+            .await;
+        app
+    }
+
+    /// Stops as SIGTERM does, and gives the data back.
+    pub(crate) async fn stop(mut self) -> TempDir {
+        self.stop.cancel();
+        let running = self.running.take().expect("it runs");
+        running.await.expect("no panic").expect("a clean stop");
+        self.dir
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    pub(crate) fn request(&self, key: &str, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, self.url(path)).header("x-api-key", key)
+    }
+
+    /// A request with a JSON body; its status and its body.
+    pub(crate) async fn send(&self, key: &str, method: Method, path: &str, body: &Value) -> (u16, Value) {
+        let request = self.request(key, method, path);
+        let request = if body.is_null() { request } else { request.json(body) };
+        let response = request.send().await.expect("a response");
+        let status = response.status().as_u16();
+        (status, response.json().await.unwrap_or(Value::Null))
+    }
+
+    pub(crate) async fn get(&self, key: &str, path: &str) -> (u16, Value) {
+        self.send(key, Method::GET, path, &Value::Null).await
+    }
+
+    pub(crate) async fn post(&self, key: &str, path: &str, body: &Value) -> (u16, Value) {
+        self.send(key, Method::POST, path, body).await
+    }
+
+    /// A key of tenant `default`.
+    pub(crate) async fn create_key(&self, user: &str, groups: &[&str], scopes: &[&str]) -> String {
+        self.create_key_in("default", user, groups, scopes).await
+    }
+
+    pub(crate) async fn create_key_in(&self, tenant: &str, user: &str, groups: &[&str], scopes: &[&str]) -> String {
+        let body = json!({ "tenant": tenant, "user": user, "groups": groups, "scopes": scopes });
+        let (status, key) = self.post(&self.admin_key, "/v1/keys", &body).await;
+        assert_eq!(status, 201, "{key}");
+        key["key"].as_str().expect("the secret").to_owned()
+    }
+
+    /// Uploads a document and waits until it is indexed; its id.
+    pub(crate) async fn index(&self, key: &str, document: &Value) -> String {
+        let (status, submitted) = self.post(key, "/v1/documents", document).await;
+        assert_eq!(status, 202, "{submitted}");
+        let id = submitted["document_id"].as_str().expect("an id").to_owned();
+        let record = self.settled(key, &id).await;
+        assert_eq!(record["status"], "indexed", "{record}");
+        id
+    }
+
+    /// Waits until a document is indexed or failed; its state.
+    pub(crate) async fn settled(&self, key: &str, id: &str) -> Value {
+        let path = format!("/v1/documents/{id}");
+        let mut state = Value::Null;
+        eventually(id, || async { self.get(key, &path).await.1["status"] != "processing" }).await;
+        let (status, record) = self.get(key, &path).await;
+        assert_eq!(status, 200, "{record}");
+        state.clone_from(&record);
+        state
+    }
+
+    pub(crate) async fn metrics(&self) -> String {
+        let response = self.client.get(self.url("/metrics")).send().await.expect("metrics");
+        response.text().await.expect("text")
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// The product as a process of its own.
+pub(crate) struct Server {
+    pub(crate) base: String,
+    child: tokio::process::Child,
+}
+
+impl Server {
+    /// Starts `rag-api serve` on the data of `dir` and waits until it is ready.
+    pub(crate) async fn start(dir: &Path, changes: &[(&str, &str)]) -> Self {
+        install_tls();
+        let mut command = tokio::process::Command::new(binary());
+        command.arg("serve").env_clear().envs(settings(dir)).envs(changes.iter().copied());
+        command.env("RAG_LOG_FORMAT", "json").current_dir(dir).kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary starts");
+        let stderr = child.stderr.take().expect("stderr");
+        let stdout = child.stdout.take().expect("stdout");
+        let (send, receive) = tokio::sync::oneshot::channel();
+        tokio::spawn(listen_address(stderr, send));
+        tokio::spawn(drain(stdout));
+        let address = tokio::time::timeout(PATIENCE, receive).await.expect("it starts in time").expect("it listens");
+        let server = Self { base: format!("http://{address}"), child };
+        eventually("ready", || async {
+            reqwest::get(format!("{}/ready", server.base)).await.is_ok_and(|r| r.status() == 200)
+        })
+        .await;
+        server
+    }
+
+    /// SIGKILL, and waits until it is dead.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.expect("killed");
+    }
+
+    pub(crate) async fn send(&self, method: Method, path: &str, body: &Value) -> reqwest::Result<(u16, Value)> {
+        let request = reqwest::Client::new().request(method, format!("{}{path}", self.base));
+        let request = request.header("x-api-key", ADMIN_KEY);
+        let request = if body.is_null() { request } else { request.json(body) };
+        let response = request.send().await?;
+        let status = response.status().as_u16();
+        Ok((status, response.json().await.unwrap_or(Value::Null)))
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
+        self.send(Method::GET, path, &Value::Null).await.expect("a response")
+    }
+}
+
+/// Reads the log until it says where the server listens, then on to its end so that the server never blocks.
+async fn listen_address(log: impl tokio::io::AsyncRead + Unpin, found: tokio::sync::oneshot::Sender<String>) {
+    let mut lines = BufReader::new(log).lines();
+    let mut found = Some(found);
+    let mut seen = String::new();
+    while let Ok(Some(line)) = lines.next_line().await {
+        if found.is_none() {
+            continue;
+        }
+        let event: Value = serde_json::from_str(&line).unwrap_or_default();
+        let address = event["address"].as_str().or(event["fields"]["address"].as_str());
+        match (address, found.take()) {
+            (Some(address), Some(found)) => drop(found.send(address.to_owned())),
+            (_, unsent) => found = unsent,
+        }
+        seen.push_str(&line);
+        seen.push('\n');
+    }
+    assert!(found.is_none(), "the server ended before it listened:\n{seen}");
+}
+
+async fn drain(out: impl tokio::io::AsyncRead + Unpin) {
+    let mut lines = BufReader::new(out).lines();
+    while let Ok(Some(_)) = lines.next_line().await {}
+}
+
+/// Waits until a condition holds; fails when patience ends.
+pub(crate) async fn eventually<F, Fut>(what: &str, condition: F)
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = bool>,
+{
+    let mut ticks = tokio::time::interval(Duration::from_millis(25));
+    let waiting = async {
+        while !condition().await {
+            ticks.tick().await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "waited in vain: {what}");
+}
+
+/// reqwest is built without a TLS provider of its own.
+pub(crate) fn install_tls() {
+    // A second installation is refused and changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }

@@ -9,8 +9,8 @@ use super::documents::{count_change, retire};
 use super::rows::{decode, load, save};
 use super::{SqliteCatalog, database, fenced, now};
 use crate::catalog::state::{Row, lost_lease};
-use crate::catalog::{Job, JobQueue, Lease, Progress, Publish, Stage, Work};
-use crate::document::{Failure, Version};
+use crate::catalog::{Job, JobQueue, Lease, Progress, Publication, Publish, Stage, Work};
+use crate::document::Failure;
 use crate::error::Result;
 
 /// Which rows have work of a kind, most urgent kind first: deletions, then access, then new content, then sweeping.
@@ -105,9 +105,9 @@ impl JobQueue for SqliteCatalog {
         .and_then(fenced)
     }
 
-    async fn publish(&self, lease: &Lease, version: Version, chunks: u32, access_version: u64) -> Result<Publish> {
+    async fn publish(&self, lease: &Lease, publication: &Publication) -> Result<Publish> {
         let (mut tx, mut row) = self.held(lease).await?;
-        let publish = row.publish(version, chunks, access_version, now())?;
+        let publish = row.publish(publication, now())?;
         if publish == Publish::Published {
             save(&mut tx, &row).await?;
             count_change(&mut tx, &lease.tenant).await?;

@@ -42,6 +42,9 @@ CREATE INDEX documents_attributes ON documents (queued_at) WHERE needs_attribute
 CREATE INDEX documents_process ON documents (queued_at) WHERE status = 'processing' AND deleted = 0;
 CREATE INDEX documents_cleanup ON documents (queued_at) WHERE needs_cleanup = 1;
 
+-- Listings of one status, and counts by status.
+CREATE INDEX documents_status ON documents (tenant, status, document_id) WHERE deleted = 0;
+
 -- The readers of every document that is not deleted, the other way round, for listings.
 CREATE TABLE document_readers (
     tenant       TEXT NOT NULL,

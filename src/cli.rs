@@ -1,0 +1,124 @@
+//! `rag-api serve | worker | ingest | query | keys | migrate | config | openapi | health`.
+
+mod client;
+mod ingest;
+mod keys;
+mod query;
+mod serve;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use rag_api::config::{self, LoadOptions, Loaded};
+use rag_api::error::{Error, Result};
+
+/// Answers questions over your documents, with citations, and shows only what the caller may read.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+struct Cli {
+    /// Settings of `config/<PROFILE>.toml`, over the defaults and under `.env` and the environment
+    #[arg(long, global = true, value_name = "PROFILE")]
+    profile: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the API, and work on documents in the same process
+    Serve(serve::ServeArgs),
+    /// Work on documents without serving the API
+    Worker,
+    /// Upload files and folders to a running server, and wait until they can be asked about
+    Ingest(ingest::IngestArgs),
+    /// Ask a running server a question
+    Query(query::QueryArgs),
+    /// Create, list and revoke API keys, in the configured database
+    Keys {
+        #[command(subcommand)]
+        command: keys::KeysCommand,
+    },
+    /// Bring the database's schema up to date
+    Migrate,
+    /// Print the effective configuration, with where each value comes from; secrets are redacted
+    Config,
+    /// Print the OpenAPI description of the HTTP API
+    Openapi,
+    /// Ask a running server whether it lives; exit 0 if it does (for container health checks)
+    Health(client::ServerArgs),
+    /// Read the text out of one file (the server starts this for every document)
+    #[command(hide = true)]
+    Extract(rag_api::ingest::extract::child::Args),
+}
+
+/// Runs the command line; an error is one line on standard error and exit code 1.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // The child that reads files has its own limits, and needs no settings and no runtime.
+    if let Command::Extract(arguments) = cli.command {
+        return rag_api::ingest::extract::child::main(arguments);
+    }
+    // Two TLS providers may be linked in; without a choice the first connection would panic. It fails only if one is
+    // installed already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            complain(&error.chain());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    let load = || config::load(LoadOptions { profile: cli.profile.clone(), ..LoadOptions::default() });
+    match cli.command {
+        Command::Serve(arguments) => serve::serve(loaded(load)?, &arguments).map(|()| ExitCode::SUCCESS),
+        Command::Worker => serve::work(loaded(load)?).map(|()| ExitCode::SUCCESS),
+        Command::Ingest(arguments) => runtime()?.block_on(ingest::ingest(arguments)),
+        Command::Query(arguments) => runtime()?.block_on(query::query(arguments)),
+        Command::Keys { command } => runtime()?.block_on(keys::keys(load()?.config, command)),
+        Command::Migrate => runtime()?.block_on(migrate(load()?)),
+        Command::Config => say(&config::render(&load()?)),
+        Command::Openapi => say(&rag_api::http::openapi_json()),
+        Command::Health(arguments) => runtime()?.block_on(client::health(&arguments)),
+        Command::Extract(_) => Ok(ExitCode::FAILURE),
+    }
+}
+
+fn loaded(load: impl Fn() -> Result<Loaded>) -> Result<rag_api::config::Config> {
+    let loaded = load()?;
+    rag_api::telemetry::init_logs(&loaded.config.telemetry)?;
+    if let Some(hold) = config::test_hold()? {
+        rag_api::hold::arm(hold);
+    }
+    Ok(loaded.config)
+}
+
+async fn migrate(loaded: Loaded) -> Result<ExitCode> {
+    rag_api::catalog::build(&loaded.config.catalog).await?;
+    say("the database's schema is up to date")
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::internal("the runtime cannot start", error))
+}
+
+/// Prints for a person or a pipe; a closed pipe ends quietly.
+fn say(text: &str) -> Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{}", text.trim_end()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::internal("cannot print", error)),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// One line on standard error.
+fn complain(text: &str) {
+    // Where standard error is closed nobody can be told.
+    let _ = writeln!(std::io::stderr(), "rag-api: {text}");
+}

@@ -1,0 +1,204 @@
+//! Which backend runs, by the form of its URL or name. Forms that a later version brings are known, and refused.
+
+use std::path::PathBuf;
+
+use super::sections::list;
+use super::settings::Settings;
+use crate::error::Result;
+use crate::models::ModelSource;
+use crate::{blob, cache, catalog, embedding, limit, llm, rerank, vector_store};
+
+/// OpenAI's own API: the one server that is known to need a key.
+const OPENAI: &str = "https://api.openai.com/";
+/// OpenAI's embedding models, by the names they are known by.
+const OPENAI_EMBEDDINGS: [&str; 3] = ["text-embedding-3-small", "text-embedding-3-large", "text-embedding-ada-002"];
+/// Most sessions of a model.
+const MAX_SESSIONS: usize = 1024;
+
+/// An `http(s)` URL, without a slash at its end.
+pub(super) fn http_url(settings: &Settings, name: &str) -> Result<String> {
+    let expected = "a URL, https://… or http://…";
+    let url = settings.text(name, expected)?;
+    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    match host {
+        Some(host) if !host.starts_with('/') && !host.trim_matches('/').is_empty() && !host.contains(' ') => {
+            Ok(url.trim_end_matches('/').to_owned())
+        }
+        _ => Err(settings.unexpected(name, expected)),
+    }
+}
+
+pub(super) fn embedding(settings: &Settings) -> Result<embedding::Config> {
+    let name = "embedding_model";
+    let expected = "path:DIR, hub:NAME, or the name of a folder in the models cache, such as all-MiniLM-L6-v2";
+    let text = settings.text(name, expected)?;
+    if text.starts_with("openai:") || OPENAI_EMBEDDINGS.contains(&text) {
+        return Err(settings.unsupported(
+            name,
+            "an openai: embedding model",
+            "use all-MiniLM-L6-v2, path:DIR or hub:NAME",
+        ));
+    }
+    let model = model_source(text).ok_or_else(|| settings.unexpected(name, expected))?;
+    Ok(embedding::Config::Local { model, sessions: settings.number("embedding_sessions", 0..=MAX_SESSIONS)? })
+}
+
+pub(super) fn rerank(settings: &Settings) -> Result<rerank::Config> {
+    let name = "reranker_model";
+    let expected = "late-interaction, none, path:DIR, hub:NAME or OWNER/NAME";
+    // Read even where they are not needed: a wrong value is wrong before it matters.
+    let sessions = settings.number("reranker_sessions", 0..=MAX_SESSIONS)?;
+    let cache_bytes = settings.number("late_interaction_cache_bytes", 0..=u64::MAX)?;
+    settings.secret("cohere_api_key")?;
+    let text = settings.text(name, expected)?;
+    if text.starts_with("cohere:") || text.starts_with("rerank-") {
+        return Err(settings.unsupported(
+            name,
+            "a cohere: reranker",
+            "use late-interaction, path:DIR, hub:NAME or none",
+        ));
+    }
+    match text {
+        "none" => Ok(rerank::Config::None),
+        "late-interaction" => Ok(rerank::Config::LateInteraction { cache_bytes }),
+        _ => match model_source(text) {
+            Some(model @ (ModelSource::Path(_) | ModelSource::Hub(_))) => {
+                Ok(rerank::Config::CrossEncoder { model, sessions })
+            }
+            _ => Err(settings.unexpected(name, expected)),
+        },
+    }
+}
+
+/// `path:DIR`, `hub:NAME`, `OWNER/NAME` (of the hub), or a folder of the models cache.
+fn model_source(text: &str) -> Option<ModelSource> {
+    if let Some(path) = text.strip_prefix("path:") {
+        return (!path.is_empty()).then(|| ModelSource::Path(PathBuf::from(path)));
+    }
+    let (name, hub) = text.strip_prefix("hub:").map_or((text, false), |name| (name, true));
+    let parts: Vec<&str> = name.split('/').collect();
+    let sane = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if parts.len() > 2 || parts.iter().any(|part| part.starts_with('.') || part.is_empty() || !part.chars().all(sane)) {
+        return None;
+    }
+    if hub || parts.len() == 2 {
+        Some(ModelSource::Hub(name.to_owned()))
+    } else {
+        Some(ModelSource::Cached(name.to_owned()))
+    }
+}
+
+pub(super) fn llm(settings: &Settings) -> Result<Vec<llm::Config>> {
+    let name = "llm_model";
+    let expected = "extractive, openai:NAME, or several by commas (extractive only as the last)";
+    let base_url = http_url(settings, "openai_base_url")?;
+    let api_key = settings.secret("openai_api_key")?;
+    let models: Vec<&str> = list(Some(settings.text(name, expected)?)).collect();
+    let mut chain = Vec::with_capacity(models.len());
+    for (index, model) in models.iter().enumerate() {
+        chain.push(match *model {
+            "extractive" if index + 1 == models.len() => llm::Config::Extractive,
+            "extractive" => return Err(settings.unexpected(name, expected)),
+            model => llm::Config::OpenAi {
+                model: chat_model(model).ok_or_else(|| settings.unexpected(name, expected))?.to_owned(),
+                base_url: base_url.clone(),
+                api_key: api_key.clone(),
+            },
+        });
+    }
+    if chain.is_empty() {
+        return Err(settings.unexpected(name, expected));
+    }
+    let remote = chain.iter().any(|model| matches!(model, llm::Config::OpenAi { .. }));
+    if remote && api_key.is_none() && format!("{base_url}/").starts_with(OPENAI) {
+        let problem =
+            format!("must be set for {} at {base_url}; another server is RAG_OPENAI_BASE_URL", models.join(","));
+        return Err(settings.error("openai_api_key", problem));
+    }
+    Ok(chain)
+}
+
+/// `openai:NAME`, or a plain NAME: one without a colon, so that a slip such as `opneai:NAME` is not a name.
+fn chat_model(text: &str) -> Option<&str> {
+    let name = match text.strip_prefix("openai:") {
+        Some(name) => name,
+        None if text.contains(':') => return None,
+        None => text,
+    };
+    (!name.is_empty() && !name.contains(char::is_whitespace)).then_some(name)
+}
+
+pub(super) fn cache(settings: &Settings) -> Result<cache::Backend> {
+    let max_bytes = settings.number("cache_max_bytes", 0..=u64::MAX)?;
+    redis(settings)?;
+    Ok(cache::Backend::Memory { max_bytes })
+}
+
+pub(super) fn limiter(settings: &Settings) -> Result<limit::Backend> {
+    redis(settings)?;
+    Ok(limit::Backend::Memory)
+}
+
+/// Any Redis is refused.
+fn redis(settings: &Settings) -> Result<()> {
+    let name = "redis_url";
+    let Some(url) = settings.optional(name)? else { return Ok(()) };
+    match url.split_once("://") {
+        Some((scheme @ ("redis" | "rediss" | "redis-cluster" | "rediss-cluster" | "redis-sentinel"), _)) => {
+            let instead = "leave it unset for the in-memory cache and limits";
+            Err(settings.unsupported(name, &format!("{scheme}://"), instead))
+        }
+        _ => Err(settings.unexpected(name, "a URL, redis://HOST:PORT (or rediss, redis-cluster, redis-sentinel)")),
+    }
+}
+
+pub(super) fn vector_store(settings: &Settings) -> Result<vector_store::Config> {
+    let name = "vector_db_url";
+    let expected = "edge:PATH";
+    let url = settings.text(name, expected)?;
+    for scheme in ["http://", "https://"] {
+        if url.starts_with(scheme) {
+            return Err(settings.unsupported(name, scheme, "use edge:PATH, the embedded store"));
+        }
+    }
+    let path = local_path(url, "edge:").ok_or_else(|| settings.unexpected(name, expected))?;
+    let expected = "a name of letters, digits, - and _";
+    let collection = settings.text("vector_db_collection", expected)?;
+    let sane = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if !collection.chars().all(sane) {
+        return Err(settings.unexpected("vector_db_collection", expected));
+    }
+    Ok(vector_store::Config::Edge { path, collection: collection.to_owned() })
+}
+
+pub(super) fn catalog(settings: &Settings) -> Result<catalog::Config> {
+    let name = "database_url";
+    let expected = "sqlite:PATH";
+    let url = settings.text(name, expected)?;
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        return Err(settings.unsupported(name, "postgres://", "use sqlite:PATH"));
+    }
+    match local_path(url, "sqlite:") {
+        // `sqlite::memory:` and `sqlite:FILE?mode=…` are other tools' forms; taken as file names they would surprise.
+        Some(path) if !url.contains(['?']) && !url.contains(":memory:") => Ok(catalog::Config::Sqlite { path }),
+        _ => Err(settings.unexpected(name, expected)),
+    }
+}
+
+pub(super) fn blob(settings: &Settings) -> Result<blob::Config> {
+    let name = "storage_url";
+    let expected = "file:PATH";
+    let url = settings.text(name, expected)?;
+    if url.starts_with("s3://") {
+        return Err(settings.unsupported(name, "s3://", "use file:PATH"));
+    }
+    let path = local_path(url, "file:").ok_or_else(|| settings.unexpected(name, expected))?;
+    Ok(blob::Config::File { path })
+}
+
+/// The path after `scheme`, which may be written with two slashes: `file:///srv` is `/srv`, `file://./x` is `./x`.
+fn local_path(url: &str, scheme: &str) -> Option<PathBuf> {
+    let path = url.strip_prefix(scheme)?;
+    let path = path.strip_prefix("//").unwrap_or(path);
+    (!path.is_empty()).then(|| PathBuf::from(path))
+}

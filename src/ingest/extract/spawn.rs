@@ -1,0 +1,117 @@
+//! The parent's side: starts the child, bounds what it takes and says, and tells its ways of dying apart.
+
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, Command};
+
+use super::child::{self, Reply};
+use super::{ExtractRequest, Extracted, Extractor, Limits, failure};
+use crate::document::Failure;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Most bytes of the child's standard error that are kept (its last words are what matters for a crash).
+const MAX_STDERR: u64 = 16 << 10;
+
+pub(super) async fn run(extractor: &Extractor, request: &ExtractRequest) -> Result<Result<Extracted, Failure>> {
+    let limits = extractor.limits;
+    let child = command(extractor, request)
+        .spawn()
+        .map_err(|error| Error::unavailable("the reader of documents could not be started", error))?;
+    match tokio::time::timeout(limits.timeout, finish(child, limits)).await {
+        Ok(outcome) => outcome,
+        // The child went down with the future that owned it.
+        Err(_) => Ok(Err(failure::timeout(limits.timeout.as_secs()))),
+    }
+}
+
+fn command(extractor: &Extractor, request: &ExtractRequest) -> Command {
+    let mut command = Command::new(&extractor.program);
+    command.arg("extract").args(child::arguments(extractor, request));
+    command
+        .env_clear()
+        // Each of glibc's arenas reserves 64 MiB of the address space that the child is limited in.
+        .env("MALLOC_ARENA_MAX", "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+async fn finish(mut child: Child, limits: Limits) -> Result<Result<Extracted, Failure>> {
+    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+        return Err(Error::new(ErrorKind::Internal, "the reader of documents has no pipes"));
+    };
+    // JSON writes a line break or a quotation mark as two bytes.
+    let most = limits.max_text_bytes.saturating_mul(2).saturating_add(1 << 20);
+    let read = async {
+        let (said, complained) = tokio::join!(read_up_to(stdout, most), read_up_to(stderr, MAX_STDERR));
+        let status = child.wait().await;
+        (said, complained, status)
+    };
+    let (said, complained, status) = read.await;
+    let internal = |error: std::io::Error| Error::internal("the reader of documents could not be heard", error);
+    let (said, complained, status) = (said.map_err(internal)?, complained.map_err(internal)?, status.map_err(internal)?);
+    if said.cut {
+        return Ok(Err(failure::too_large("it holds more text than the limit")));
+    }
+    if !status.success() {
+        return died(status, &String::from_utf8_lossy(&complained.bytes), limits);
+    }
+    let reply = tokio::task::spawn_blocking(move || serde_json::from_slice::<Reply>(&said.bytes))
+        .await
+        .map_err(|error| Error::internal("the reader's answer could not be parsed", error))?
+        .map_err(|error| Error::internal("the reader's answer is not what it should be", error))?;
+    match reply {
+        Reply::Extracted(extracted) => Ok(Ok(extracted)),
+        Reply::Failed(failure) => Ok(Err(failure)),
+        Reply::Broken(message) => Err(Error::new(ErrorKind::Internal, message)),
+    }
+}
+
+struct Said {
+    bytes: Vec<u8>,
+    cut: bool,
+}
+
+/// Reads to the end, keeping at most `most` bytes; the rest is read too, so that the child does not block on a full pipe.
+async fn read_up_to(mut pipe: impl AsyncRead + Unpin, most: u64) -> std::io::Result<Said> {
+    let mut bytes = Vec::new();
+    (&mut pipe).take(most).read_to_end(&mut bytes).await?;
+    let rest = tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await?;
+    Ok(Said { bytes, cut: rest > 0 })
+}
+
+/// What a child's death says of the document.
+fn died(status: ExitStatus, complained: &str, limits: Limits) -> Result<Result<Extracted, Failure>> {
+    let memory = limits.memory >> 20;
+    let out_of_memory = || failure::too_large(format!("reading it needs more than {memory} MiB of memory"));
+    if status.code() == Some(child::EXIT_BAD_START) {
+        return Err(Error::new(ErrorKind::Internal, "the reader of documents could not limit itself")
+            .with_source(complained.trim().to_owned()));
+    }
+    tracing::debug!(%status, stderr = complained.trim(), "extraction child died");
+    // Rust and C++ say so when an allocation fails; the kernel's own killer sends SIGKILL.
+    let says_memory =
+        ["memory allocation", "bad_alloc", "out of memory"].iter().any(|words| complained.contains(words));
+    Ok(Err(match status.signal() {
+        Some(XCPU) => failure::timeout(limits.timeout.as_secs()),
+        Some(KILL) => out_of_memory(),
+        _ if says_memory => out_of_memory(),
+        _ => failure::malformed("it crashes the program that reads it"),
+    }))
+}
+
+// Signal numbers that are the same on every Linux and BSD this runs on.
+const KILL: i32 = 9;
+const XCPU: i32 = 24;
+
+/// The pieces of a command line, each `--name=value`, so that no value is taken for an option.
+pub(super) fn option(name: &str, value: impl Into<OsString>) -> OsString {
+    let mut argument = OsString::from(format!("--{name}="));
+    argument.push(value.into());
+    argument
+}

@@ -1,0 +1,176 @@
+//! Reading, cutting, embedding and publishing one version of a document.
+
+use std::time::Instant;
+
+use super::Worker;
+use crate::catalog::{DocumentRecord, Job, Progress, Publication, Publish, Stage};
+use crate::document::{Chunk, Failure, FailureReason, Passage, contextual_text};
+use crate::embedding::Priority;
+use crate::error::Result;
+use crate::ingest::attributes::attributes;
+use crate::ingest::chunk::{ChunkOptions, chunk};
+use crate::ingest::extract::{ExtractRequest, Extracted};
+use crate::telemetry::metrics;
+use crate::vector_store::{Point, Versions};
+
+/// Chunks that are embedded and written together: enough to keep every session busy, few enough that progress is seen
+/// and that a document's vectors are never all in memory.
+const BATCH: usize = 32;
+/// Most chunks of a document; a larger one is refused rather than left to fill the store.
+const MAX_CHUNKS: usize = 50_000;
+
+impl Worker {
+    pub(super) async fn process(&self, job: &Job) -> Result<()> {
+        let record = &job.record;
+        self.remove_leftovers(record).await?;
+        let chunks = match self.read(job).await? {
+            Ok((title, chunks)) => self.publish_chunks(job, &title, chunks).await?,
+            Err(failure) => return self.fail(job, &failure).await,
+        };
+        metrics::INGESTED.add(1, &[("outcome", "indexed".to_owned())]);
+        metrics::INGESTED_CHUNKS.add(u64::from(chunks), &[]);
+        tracing::info!(document = record.document_id.as_str(), version = record.version, chunks, "document indexed");
+        Ok(())
+    }
+
+    /// Points of an attempt that was cut off, or of a version that was replaced before it was served.
+    async fn remove_leftovers(&self, record: &DocumentRecord) -> Result<()> {
+        if record.attempts <= 1 && record.version == 1 {
+            return Ok(());
+        }
+        let keep = record.served.as_ref().map_or(Versions::All, |served| Versions::Except(served.version));
+        self.store.delete(&record.tenant, &record.document_id, keep).await
+    }
+
+    /// Text out of the file, cut: the effective title and the chunks.
+    async fn read(&self, job: &Job) -> Result<Result<(String, Vec<Chunk>), Failure>> {
+        let record = &job.record;
+        self.catalog.progress(&job.lease, Stage::Extract, Progress::default()).await?;
+        let started = Instant::now();
+        let extracted = match self.extract(record).await? {
+            Ok(extracted) => extracted,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        stage_took("extract", started);
+        crate::hold::at("extract").await;
+
+        self.catalog.progress(&job.lease, Stage::Chunk, Progress::default()).await?;
+        let started = Instant::now();
+        let title = effective_title(record, &extracted);
+        let options = ChunkOptions { max_tokens: self.config.chunk_tokens, overlap: self.config.chunk_overlap };
+        let counter = self.embedder.token_counter();
+        let (title, chunks) = tokio::task::spawn_blocking(move || {
+            let chunks = chunk(&extracted, &title, &*counter, options);
+            (title, chunks)
+        })
+        .await
+        .map_err(|error| crate::error::Error::internal("cutting the text failed", error))?;
+        stage_took("chunk", started);
+        if chunks.is_empty() {
+            return Ok(Err(failure(FailureReason::NoText, "the file holds no text".to_owned())));
+        }
+        if chunks.len() > MAX_CHUNKS {
+            let detail = format!("the text makes {} chunks, more than {MAX_CHUNKS}; split the file", chunks.len());
+            return Ok(Err(failure(FailureReason::TooLarge, detail)));
+        }
+        Ok(Ok((title, chunks)))
+    }
+
+    async fn extract(&self, record: &DocumentRecord) -> Result<Result<Extracted, Failure>> {
+        let request = ExtractRequest {
+            path: self.blobs.local_file(&record.content.blob).await?,
+            filename: record.content.filename.clone(),
+            media_type: Some(record.content.media_type.clone()),
+        };
+        self.extractor.extract(&request).await
+    }
+
+    /// Embeds and writes the chunks, makes them durable, and flips the document to them.
+    async fn publish_chunks(&self, job: &Job, title: &str, chunks: Vec<Chunk>) -> Result<u32> {
+        let total = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
+        let started = Instant::now();
+        let mut done = 0;
+        for batch in chunks.chunks(BATCH) {
+            self.catalog.progress(&job.lease, Stage::Embed, Progress { done, total }).await?;
+            self.store.upsert(self.points(&job.record, title, batch).await?).await?;
+            done += u32::try_from(batch.len()).unwrap_or(u32::MAX);
+            crate::hold::at("upsert").await;
+        }
+        stage_took("embed", started);
+
+        let started = Instant::now();
+        self.catalog.progress(&job.lease, Stage::Publish, Progress { done: total, total }).await?;
+        self.store.flush().await?;
+        crate::hold::at("flush").await;
+        let mut access_version = job.record.access_version;
+        loop {
+            crate::hold::at("before_flip").await;
+            let version = job.record.version;
+            let publication = Publication { version, chunks: total, access_version, title: title.to_owned() };
+            match self.catalog.publish(&job.lease, &publication).await? {
+                Publish::Published => break,
+                Publish::AttributesMoved(record) => {
+                    access_version = record.access_version;
+                    let mut attributes = attributes(&record);
+                    if attributes.title.is_empty() {
+                        title.clone_into(&mut attributes.title);
+                    }
+                    self.store.set_attributes(&record.tenant, &record.document_id, version, &attributes).await?;
+                    self.store.flush().await?;
+                }
+            }
+        }
+        crate::hold::at("after_flip").await;
+        stage_took("publish", started);
+        Ok(total)
+    }
+
+    async fn points(&self, record: &DocumentRecord, title: &str, chunks: &[Chunk]) -> Result<Vec<Point>> {
+        let texts: Vec<String> = chunks.iter().map(|chunk| contextual_text(title, chunk)).collect();
+        let sparse: Vec<_> = texts.iter().map(|text| self.bm25.document(text)).collect();
+        let dense = self.embedder.embed(texts, Priority::Bulk).await?;
+        let points = chunks.iter().zip(dense).zip(sparse).map(|((chunk, dense), sparse)| Point {
+            tenant: record.tenant.clone(),
+            principals: record.readers.clone(),
+            passage: Passage {
+                document_id: record.document_id.clone(),
+                version: record.version,
+                title: title.to_owned(),
+                metadata: record.metadata.clone(),
+                chunk: chunk.clone(),
+            },
+            dense,
+            sparse,
+        });
+        Ok(points.collect())
+    }
+
+    /// Notes that the newest version cannot be read; what was served stays served.
+    pub(super) async fn fail(&self, job: &Job, failure: &Failure) -> Result<()> {
+        self.remove_leftovers(&job.record).await?;
+        self.catalog.fail(&job.lease, failure).await?;
+        metrics::INGESTED.add(1, &[("outcome", failure.reason.as_str().to_owned())]);
+        let document = job.lease.document_id.as_str();
+        tracing::info!(document, reason = failure.reason.as_str(), "document failed");
+        Ok(())
+    }
+}
+
+fn failure(reason: FailureReason, detail: String) -> Failure {
+    Failure { reason, detail }
+}
+
+/// The title that was given, else the document's own, else the name of the file.
+fn effective_title(record: &DocumentRecord, extracted: &Extracted) -> String {
+    let own = extracted.title.as_deref().map(str::trim).filter(|title| !title.is_empty());
+    let title = match (record.title.as_str(), own, record.content.filename.as_deref()) {
+        ("", Some(own), _) => own,
+        ("", None, filename) => filename.unwrap_or_default(),
+        (given, ..) => given,
+    };
+    title.chars().take(200).collect()
+}
+
+fn stage_took(stage: &str, started: Instant) {
+    metrics::INGEST_STAGE.record(started.elapsed().as_secs_f64(), &[("stage", stage.to_owned())]);
+}
