@@ -159,10 +159,15 @@ impl Llm for OpenAi {
 }
 
 impl Dialect {
-    /// Learns from a 400; false if there is nothing new to learn, so that a request is sent at most three times.
+    /// Learns from a 400, which names the parameter it does not take; false if there is nothing new to learn, so that a
+    /// request is sent at most three times for it.
     fn learn(&self, detail: &str) -> bool {
-        let told = |word: &str, known: &AtomicBool| detail.contains(word) && !known.swap(true, Ordering::Relaxed);
-        told("max_completion_tokens", &self.max_completion_tokens) || told("temperature", &self.no_temperature)
+        let body: serde_json::Value = serde_json::from_str(detail).unwrap_or_default();
+        match body["error"]["param"].as_str() {
+            Some("max_tokens") => !self.max_completion_tokens.swap(true, Ordering::Relaxed),
+            Some("temperature") => !self.no_temperature.swap(true, Ordering::Relaxed),
+            _ => false,
+        }
     }
 }
 
