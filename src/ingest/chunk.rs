@@ -30,6 +30,9 @@ pub struct ChunkOptions {
 /// Share of a chunk that its own text keeps, whatever title and headings say.
 const MIN_TEXT_SHARE: usize = 4;
 
+/// Tokens that the `#` of a few headings may take.
+const HEADING_MARKS: usize = 6;
+
 /// Cuts `extracted` into chunks, in order.
 ///
 /// Together they cover every character that is not white space; `text[start..end]` by characters is each chunk's text.
@@ -45,7 +48,7 @@ pub fn chunk(extracted: &Extracted, title: &str, counter: &dyn TokenCounter, opt
         words: WordCache::new(counter),
         counter,
         title_tokens: counter.count(title),
-        ranges: Vec::new(),
+        cuts: Vec::new(),
     };
     let pages = page_starts(text, &extracted.pages);
     // A slide or sheet is a unit of meaning; the page of a book is not, and sentences run over its end.
@@ -53,7 +56,7 @@ pub fn chunk(extracted: &Extracted, title: &str, counter: &dyn TokenCounter, opt
     for part in parts {
         cutter.cut_part(part);
     }
-    number(text, &pages, cutter.ranges)
+    number(text, &pages, cutter.cuts)
 }
 
 /// A chunk by its place in the text, in bytes.
@@ -70,7 +73,7 @@ struct Cutter<'a> {
     words: WordCache<'a>,
     counter: &'a dyn TokenCounter,
     title_tokens: usize,
-    ranges: Vec<Cut>,
+    cuts: Vec<Cut>,
 }
 
 impl Cutter<'_> {
@@ -83,47 +86,58 @@ impl Cutter<'_> {
             let context = outline.largest_context(&segment);
             let capacity = self.capacity(context);
             let absolute = part.start + segment.start..part.start + segment.end;
-            for range in self.split(absolute, capacity, self.options.overlap) {
+            let mut ranges = self.split(absolute, capacity, self.options.overlap).into_iter().peekable();
+            while let Some(mut range) = ranges.next() {
+                // Headings alone, before a section that fills a chunk, are no passage: they belong to what follows.
+                while let Some(next) = ranges.peek()
+                    && outline.is_headings_only(&(range.start - part.start..range.end - part.start))
+                    && self.tokens(range.start..next.end, &outline.path_at(range.start - part.start))
+                        <= self.options.max_tokens
+                {
+                    range.end = next.end;
+                    ranges.next();
+                }
                 let headings = outline.path_at(range.start - part.start);
                 self.keep(range, headings, capacity);
             }
         }
     }
 
+    /// Tokens of a chunk as the model reads it.
+    fn tokens(&self, range: Range<usize>, headings: &[String]) -> usize {
+        let text = self.text[range].to_owned();
+        let chunk = Chunk { chunk_idx: 0, text, headings: headings.to_vec(), page: None, start: 0, end: 0 };
+        self.counter.count(&contextual_text(self.title, &chunk))
+    }
+
     /// Tokens left for a chunk's own text beside a context of so many.
     fn capacity(&self, context: usize) -> usize {
-        let left = self.options.max_tokens.saturating_sub(self.title_tokens + context);
+        // Headings that move from the context into the text bring their marks along.
+        let marks = if context > 0 { HEADING_MARKS } else { 0 };
+        let left = self.options.max_tokens.saturating_sub(self.title_tokens + context + marks);
         left.max(self.options.max_tokens / MIN_TEXT_SHARE).max(1)
     }
 
     /// Keeps a chunk if the model reads it whole; cuts it smaller if counting word by word came out too low.
     fn keep(&mut self, range: Range<usize>, headings: Vec<String>, capacity: usize) {
-        let chunk = Chunk {
-            chunk_idx: 0,
-            text: self.text[range.clone()].to_owned(),
-            headings,
-            page: None,
-            start: 0,
-            end: 0,
-        };
-        let tokens = self.counter.count(&contextual_text(self.title, &chunk));
+        let tokens = self.tokens(range.clone(), &headings);
         if tokens <= self.options.max_tokens || capacity <= 1 {
-            return self.ranges.push(Cut { range, headings: chunk.headings });
+            return self.cuts.push(Cut { range, headings });
         }
         let smaller = capacity * self.options.max_tokens / tokens * 9 / 10;
         // Where title and headings alone are too much, cutting the text does not help.
         if smaller < self.options.max_tokens / (2 * MIN_TEXT_SHARE) {
-            return self.ranges.push(Cut { range, headings: chunk.headings });
+            return self.cuts.push(Cut { range, headings });
         }
         for part in self.split(range, smaller.max(1), 0) {
-            self.keep(part, chunk.headings.clone(), smaller);
+            self.keep(part, headings.clone(), smaller);
         }
     }
 
     /// The chunks of a stretch of text, in bytes of the whole.
-    fn split(&mut self, range: Range<usize>, capacity: usize, overlap: usize) -> Vec<Range<usize>> {
+    fn split(&self, range: Range<usize>, capacity: usize, overlap: usize) -> Vec<Range<usize>> {
         let text = &self.text[range.clone()];
-        let pieces = Pieces::of(text, &mut self.words);
+        let pieces = Pieces::of(text, &self.words);
         if pieces.total() <= capacity {
             return trimmed(text).map(|inner| range.start + inner.start..range.start + inner.end).into_iter().collect();
         }

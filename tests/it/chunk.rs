@@ -81,18 +81,38 @@ fn any_text_is_covered_within_the_limit() {
 /// A piece of text of one of many kinds, with what ends it.
 fn block(random: &mut StdRng) -> String {
     const WORDS: [&str; 16] = [
-        "invoice", "ten", "years", "über", "naïve", "数据", "الخطوط", "עברית", "unbelievably", "x", "e\u{301}", "👩\u{200d}👧",
-        "3.14", "कंप्यूटर", "[link](https://example.org/a?b=c)", "`code`",
+        "invoice",
+        "ten",
+        "years",
+        "über",
+        "naïve",
+        "数据",
+        "الخطوط",
+        "עברית",
+        "unbelievably",
+        "x",
+        "e\u{301}",
+        "👩\u{200d}👧",
+        "3.14",
+        "कंप्यूटर",
+        "[link](https://example.org/a?b=c)",
+        "`code`",
     ];
     let words = |random: &mut StdRng, most: usize| {
-        (0..random.random_range(1..most)).map(|_| WORDS[random.random_range(0..WORDS.len())]).collect::<Vec<_>>().join(" ")
+        (0..random.random_range(1..most))
+            .map(|_| WORDS[random.random_range(0..WORDS.len())])
+            .collect::<Vec<_>>()
+            .join(" ")
     };
     match random.random_range(0..11) {
         0 => format!("{} {}\n\n", "#".repeat(random.random_range(1..7)), words(random, 8)),
         1 => format!("{}\n=====\n\n", words(random, 5)),
         2 => format!("```\n# {}\n\n{}\n```\n\n", words(random, 5), words(random, 60)),
         3 => format!("- {}\n  - {}\n1. {}\n", words(random, 20), words(random, 20), words(random, 9)),
-        4 => format!("| a | b |\n| - | - |\n{}\n", format!("| {} | {} |\n", words(random, 9), words(random, 9)).repeat(9)),
+        4 => format!(
+            "| a | b |\n| - | - |\n{}\n",
+            format!("| {} | {} |\n", words(random, 9), words(random, 9)).repeat(9)
+        ),
         5 => "x".repeat(random.random_range(1..3_000)) + " ",
         6 => "这是没有空格的中文文本。".repeat(random.random_range(1..60)),
         7 => " \n\t\n \u{a0}\n".to_owned(),
@@ -105,7 +125,8 @@ fn block(random: &mut StdRng) -> String {
 #[test]
 fn chunks_follow_sections_and_know_their_headings() {
     let counter = WordPiece::load();
-    let section = |name: &str| format!("## {name}\n\n{}\n\n", format!("A sentence about {name} and its rules. ").repeat(15));
+    let section =
+        |name: &str| format!("## {name}\n\n{}\n\n", format!("A sentence about {name} and its rules. ").repeat(15));
     let text = format!("# Handbook\n\n{}{}{}", section("Leave"), section("Travel"), section("Invoices"));
     let chunks = check(&extracted(&text, true), "Handbook of May", &counter, OPTIONS);
     for name in ["Leave", "Travel", "Invoices"] {
@@ -123,6 +144,8 @@ fn later_chunks_of_a_section_carry_its_headings() {
     let text = format!("# Handbook\n\n## Leave\n\n{}", "Days are counted by month of service. ".repeat(120));
     let chunks = check(&extracted(&text, true), "T", &counter, OPTIONS);
     assert!(chunks.len() > 3);
+    // The headings are not a chunk of their own.
+    assert!(chunks[0].text.starts_with("# Handbook\n\n## Leave\n\nDays") && chunks[0].headings.is_empty());
     assert!(chunks[1..].iter().all(|chunk| chunk.headings == ["Handbook", "Leave"]));
     // A sentence is whole somewhere: chunks begin at one.
     assert!(chunks[1..].iter().all(|chunk| chunk.text.starts_with("Days")));

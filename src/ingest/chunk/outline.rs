@@ -106,6 +106,13 @@ impl Outline {
         inside.map(|heading| heading.tokens).max().unwrap_or(0)
     }
 
+    /// Whether a stretch holds headings and nothing else.
+    pub(super) fn is_headings_only(&self, range: &Range<usize>) -> bool {
+        let first = self.blocks.partition_point(|block| *block < range.start);
+        let mut blocks = self.blocks[first..].iter().take_while(|block| **block < range.end).peekable();
+        blocks.peek() == Some(&&range.start) && blocks.all(|block| self.is_heading(*block))
+    }
+
     /// Whether a heading begins at `at`.
     pub(super) fn is_heading(&self, at: usize) -> bool {
         self.headings.binary_search_by_key(&at, |heading| heading.range.start).is_ok()

@@ -69,7 +69,9 @@ mod tests {
 
     #[test]
     fn segments_are_bounded_and_leave_no_gap() {
-        for text in ["x".repeat(100_000), "中文。".repeat(20_000), "a line\n".repeat(20_000), "# h\n\ntext\n\n".repeat(9_000)] {
+        for text in
+            ["x".repeat(100_000), "中文。".repeat(20_000), "a line\n".repeat(20_000), "# h\n\ntext\n\n".repeat(9_000)]
+        {
             let segments = of(&text, &Outline::of_markdown(&text));
             assert!(segments.iter().all(|segment| segment.len() <= MAX));
             assert_eq!(segments.first().unwrap().start, 0);
