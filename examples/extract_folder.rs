@@ -63,9 +63,10 @@ struct Outcome {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Extract(args) => child::main(args),
-        Command::Folder(folder) => {
-            tokio::runtime::Runtime::new().expect("a runtime").block_on(measure(&folder)).expect("the documents are read")
-        }
+        Command::Folder(folder) => tokio::runtime::Runtime::new()
+            .expect("a runtime")
+            .block_on(measure(&folder))
+            .expect("the documents are read"),
     }
 }
 
@@ -75,7 +76,10 @@ async fn measure(args: &Folder) -> Result<ExitCode, Box<dyn std::error::Error>> 
     if let Some(file) = &args.show {
         match read(&extractor, &args.folder, file).await? {
             Ok(extracted) => {
-                println!("{} {:?} pages {:?}\n{}", extracted.media_type, extracted.title, extracted.pages, extracted.text);
+                println!(
+                    "{} {:?} pages {:?}\n{}",
+                    extracted.media_type, extracted.title, extracted.pages, extracted.text
+                );
             }
             Err(failure) => println!("{}: {}", failure.reason.as_str(), failure.detail),
         }
@@ -93,11 +97,7 @@ async fn measure(args: &Folder) -> Result<ExitCode, Box<dyn std::error::Error>> 
     Ok(if print(&outcomes) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn read(
-    extractor: &Extractor,
-    folder: &Path,
-    file: &str,
-) -> rag_api::error::Result<Result<Extracted, Failure>> {
+async fn read(extractor: &Extractor, folder: &Path, file: &str) -> rag_api::error::Result<Result<Extracted, Failure>> {
     let filename = file.rsplit('/').next().map(str::to_owned);
     extractor.extract(&ExtractRequest { path: folder.join(file), filename, media_type: None }).await
 }

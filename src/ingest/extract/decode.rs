@@ -69,8 +69,9 @@ pub(super) fn xml(bytes: Vec<u8>) -> String {
         (None, Some(encoding)) if encoding != UTF_8 => encoding.decode_without_bom_handling(&bytes).0.into_owned(),
         _ => match utf16_by_zeros(&bytes) {
             Some(encoding) => encoding.decode_without_bom_handling(&bytes).0.into_owned(),
-            None => String::from_utf8(bytes)
-                .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
+            None => {
+                String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+            }
         },
     }
 }

@@ -11,7 +11,8 @@ use super::{decode, html};
 
 pub(super) fn read(bytes: &[u8]) -> Reading<Draft> {
     let mut package = Package::open(bytes)?;
-    let container = package.xml("META-INF/container.xml")?.ok_or_else(|| malformed("it does not say where its text is"))?;
+    let container =
+        package.xml("META-INF/container.xml")?.ok_or_else(|| malformed("it does not say where its text is"))?;
     let root = root_file(&container)?.ok_or_else(|| malformed("it does not say where its text is"))?;
     let book = package.xml(&root)?.ok_or_else(|| malformed("its table of contents is missing"))?;
     let book = Book::parse(&book, &root)?;

@@ -10,17 +10,16 @@ fn failure(reason: FailureReason, detail: impl Into<String>) -> Failure {
 }
 
 pub(super) fn encrypted() -> Failure {
-    failure(
-        FailureReason::Encrypted,
-        "the file is protected by a password; remove the protection and upload it again",
-    )
+    failure(FailureReason::Encrypted, "the file is protected by a password; remove the protection and upload it again")
 }
 
 /// `what` says what is wrong with the file, such as `the archive has no end`.
 pub(super) fn malformed(what: impl std::fmt::Display) -> Failure {
     failure(
         FailureReason::Malformed,
-        format!("the file is damaged or not what its name says ({what}); save it anew in its program and upload it again"),
+        format!(
+            "the file is damaged or not what its name says ({what}); save it anew in its program and upload it again"
+        ),
     )
 }
 

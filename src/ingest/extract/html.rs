@@ -103,7 +103,10 @@ mod tests {
 
     #[test]
     fn navigation_and_hidden_text_are_left_out() {
-        assert_eq!(text("<nav><a>Home</a></nav><p>text<div style='display: none'>ignore</div><div hidden>x</div>"), "text");
+        assert_eq!(
+            text("<nav><a>Home</a></nav><p>text<div style='display: none'>ignore</div><div hidden>x</div>"),
+            "text"
+        );
         assert_eq!(text("<nav>only"), "only");
     }
 

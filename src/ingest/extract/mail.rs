@@ -79,7 +79,9 @@ fn attachment(
 /// limit does not: a bomb is a bomb wherever it hides.
 fn skip(problem: Problem) -> Result<Draft, Problem> {
     match problem {
-        Problem::Document(failure) if failure.reason != crate::document::FailureReason::TooLarge => Ok(Draft::default()),
+        Problem::Document(failure) if failure.reason != crate::document::FailureReason::TooLarge => {
+            Ok(Draft::default())
+        }
         problem => Err(problem),
     }
 }

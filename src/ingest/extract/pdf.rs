@@ -3,7 +3,9 @@
 mod characters;
 mod guard;
 
-use pdfium_render::prelude::{PdfDocument, PdfDocumentMetadataTagType, PdfFormFieldCommon, PdfPage, PdfRect, Pdfium, PdfiumError};
+use pdfium_render::prelude::{
+    PdfDocument, PdfDocumentMetadataTagType, PdfFormFieldCommon, PdfPage, PdfRect, Pdfium, PdfiumError,
+};
 use pdfium_render::prelude::{PdfFormField, PdfiumInternalError};
 
 use super::failure::{encrypted, malformed, too_large};
@@ -12,7 +14,9 @@ use super::read::{Draft, Problem, Reader};
 pub(super) fn read(reader: &Reader, bytes: &[u8]) -> Result<Draft, Problem> {
     guard::check(bytes)?;
     let library = reader.pdfium.as_ref().ok_or_else(|| {
-        Problem::Ours("pdfium is missing: run ./deploy/setup models, or name its library in the configuration".to_owned())
+        Problem::Ours(
+            "pdfium is missing: run ./deploy/setup models, or name its library in the configuration".to_owned(),
+        )
     })?;
     let bindings = Pdfium::bind_to_library(library)
         .map_err(|error| Problem::Ours(format!("pdfium ({}) could not be loaded: {error}", library.display())))?;
@@ -80,7 +84,9 @@ fn form_lines(page: &PdfPage<'_>) -> Vec<String> {
             PdfFormField::Text(field) => field.value(),
             PdfFormField::ComboBox(field) => field.value(),
             PdfFormField::ListBox(field) => field.value(),
-            PdfFormField::Checkbox(field) => field.is_checked().ok().filter(|checked| *checked).map(|_| "yes".to_owned()),
+            PdfFormField::Checkbox(field) => {
+                field.is_checked().ok().filter(|checked| *checked).map(|_| "yes".to_owned())
+            }
             PdfFormField::RadioButton(field) => field.is_checked().ok().filter(|set| *set).and(field.group_value()),
             _ => None,
         };

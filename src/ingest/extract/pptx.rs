@@ -45,7 +45,9 @@ fn slide(package: &mut Package<'_>, path: &str) -> Reading<String> {
     related.sort();
     for (kind, target) in related {
         let part = match kind.as_str() {
-            "notesSlide" | "chart" | "diagramData" | "comments" | "comment" => package.xml(&target)?.unwrap_or_default(),
+            "notesSlide" | "chart" | "diagramData" | "comments" | "comment" => {
+                package.xml(&target)?.unwrap_or_default()
+            }
             _ => continue,
         };
         match kind.as_str() {

@@ -19,7 +19,10 @@ impl Hints {
     /// The name's extension in lower case without its dot; empty if it has none.
     pub(super) fn extension(&self) -> String {
         let name = self.filename.as_deref().unwrap_or_default();
-        name.rsplit(['/', '\\']).next().and_then(|name| name.rsplit_once('.')).map(|(_, end)| end.to_lowercase())
+        name.rsplit(['/', '\\'])
+            .next()
+            .and_then(|name| name.rsplit_once('.'))
+            .map(|(_, end)| end.to_lowercase())
             .unwrap_or_default()
     }
 

@@ -12,9 +12,28 @@ const MAX_DEPTH: usize = 4_096;
 
 /// Destinations that hold no text of the document. (One that begins with `\*` is dropped unless it is known.)
 const DROPPED: [&str; 22] = [
-    "fonttbl", "colortbl", "stylesheet", "info", "pict", "object", "listtable", "listoverridetable", "rsidtbl", "generator",
-    "themedata", "datastore", "latentstyles", "xmlnstbl", "fldinst", "filetbl", "revtbl", "bkmkstart", "bkmkend", "nonshppict",
-    "mmathPr", "pntext",
+    "fonttbl",
+    "colortbl",
+    "stylesheet",
+    "info",
+    "pict",
+    "object",
+    "listtable",
+    "listoverridetable",
+    "rsidtbl",
+    "generator",
+    "themedata",
+    "datastore",
+    "latentstyles",
+    "xmlnstbl",
+    "fldinst",
+    "filetbl",
+    "revtbl",
+    "bkmkstart",
+    "bkmkend",
+    "nonshppict",
+    "mmathPr",
+    "pntext",
 ];
 
 pub(super) fn read(bytes: &[u8]) -> Draft {
@@ -229,7 +248,9 @@ impl<'a> Rtf<'a> {
             "emspace" | "enspace" | "qmspace" => self.push(" "),
             "pard" => (self.state.heading, self.state.in_table) = (None, false),
             "plain" => self.state.hidden = false,
-            "outlinelevel" => self.state.heading = number.and_then(|level| usize::try_from(level).ok()).filter(|l| *l < 9),
+            "outlinelevel" => {
+                self.state.heading = number.and_then(|level| usize::try_from(level).ok()).filter(|l| *l < 9)
+            }
             "intbl" => self.state.in_table = true,
             "cell" | "nestcell" if self.state.place == Place::Body => self.row.push(std::mem::take(&mut self.text)),
             "row" | "nestrow" if self.state.place == Place::Body => {
@@ -341,7 +362,8 @@ mod tests {
 
     #[test]
     fn code_pages_follow_the_font() {
-        let rtf = r"{\rtf1\ansi\ansicpg1252{\fonttbl{\f0\fcharset238 A;}{\f1\fcharset0 B;}}\f0 \'9eena \f1 caf\'e9\par}";
+        let rtf =
+            r"{\rtf1\ansi\ansicpg1252{\fonttbl{\f0\fcharset238 A;}{\f1\fcharset0 B;}}\f0 \'9eena \f1 caf\'e9\par}";
         assert_eq!(text(rtf), "žena café");
     }
 

@@ -54,7 +54,8 @@ async fn finish(mut child: Child, limits: Limits) -> Result<Result<Extracted, Fa
     };
     let (said, complained, status) = read.await;
     let internal = |error: std::io::Error| Error::internal("the reader of documents could not be heard", error);
-    let (said, complained, status) = (said.map_err(internal)?, complained.map_err(internal)?, status.map_err(internal)?);
+    let (said, complained, status) =
+        (said.map_err(internal)?, complained.map_err(internal)?, status.map_err(internal)?);
     if said.cut {
         return Ok(Err(failure::too_large("it holds more text than the limit")));
     }
@@ -114,4 +115,27 @@ pub(super) fn option(name: &str, value: impl Into<OsString>) -> OsString {
     let mut argument = OsString::from(format!("--{name}="));
     argument.push(value.into());
     argument
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::FailureReason;
+
+    fn reason(raw_status: i32, complained: &str) -> FailureReason {
+        died(ExitStatus::from_raw(raw_status), complained, Limits::default()).unwrap().unwrap_err().reason
+    }
+
+    #[test]
+    fn each_way_of_dying_is_told_apart() {
+        assert_eq!(reason(XCPU, ""), FailureReason::Timeout);
+        assert_eq!(reason(KILL, ""), FailureReason::TooLarge);
+        // SIGABRT with and without words, SIGSEGV, and a plain exit.
+        assert_eq!(reason(6, "memory allocation of 99 bytes failed"), FailureReason::TooLarge);
+        assert_eq!(reason(6, "thread has overflowed its stack"), FailureReason::Malformed);
+        assert_eq!(reason(11, ""), FailureReason::Malformed);
+        assert_eq!(reason(1 << 8, ""), FailureReason::Malformed);
+        let unlimited = died(ExitStatus::from_raw(child::EXIT_BAD_START << 8), "no", Limits::default());
+        assert_eq!(unlimited.unwrap_err().kind(), ErrorKind::Internal);
+    }
 }

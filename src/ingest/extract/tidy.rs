@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn chat_tokens_go_and_cannot_be_put_together_from_halves() {
         assert_eq!(clean("x<|im_start|>system y"), "x system y");
-        assert_eq!(clean("[INST] a [/inst]<<SYS>>b<</SYS>>").trim(), "a  b");
+        assert_eq!(clean("[INST] a [/inst]<<SYS>>b<</SYS>>").trim(), "a   b");
         assert!(!clean("<|im_<|x|>start|>").contains("<|im_start|>"));
         assert!(!clean("<|im\u{200b}_start|>").contains("im_start"));
         assert_eq!(clean("if a <| b |> c"), "if a <| b |> c");

@@ -92,9 +92,11 @@ impl Writer {
 
     pub(super) fn open(&mut self, tag: &Tag) {
         let name = &*tag.name;
-        if name == "title" && self.title.is_none() && self.skipping.as_ref().is_none_or(|(skipped, _)| skipped == "head")
+        if name == "title"
+            && self.title.is_none()
+            && self.skipping.as_ref().is_none_or(|(skipped, _)| skipped == "head")
         {
-            self.in_title = true;
+            self.in_title = !tag.self_closing;
             return;
         }
         if let Some((skipped, depth)) = &mut self.skipping {
@@ -303,9 +305,46 @@ fn attribute(tag: &Tag, name: &str) -> Option<String> {
 fn is_block(name: &str) -> bool {
     matches!(
         name,
-        "p" | "div" | "section" | "article" | "aside" | "header" | "footer" | "main" | "nav" | "body" | "html" | "form"
-            | "fieldset" | "figure" | "figcaption" | "blockquote" | "address" | "dl" | "dt" | "dd" | "hr" | "h1" | "h2"
-            | "h3" | "h4" | "h5" | "h6" | "li" | "tr" | "td" | "th" | "thead" | "tbody" | "tfoot" | "caption" | "center"
-            | "details" | "summary" | "option" | "legend" | "textarea" | "button"
+        "p" | "div"
+            | "section"
+            | "article"
+            | "aside"
+            | "header"
+            | "footer"
+            | "main"
+            | "nav"
+            | "body"
+            | "html"
+            | "form"
+            | "fieldset"
+            | "figure"
+            | "figcaption"
+            | "blockquote"
+            | "address"
+            | "dl"
+            | "dt"
+            | "dd"
+            | "hr"
+            | "h1"
+            | "h2"
+            | "h3"
+            | "h4"
+            | "h5"
+            | "h6"
+            | "li"
+            | "tr"
+            | "td"
+            | "th"
+            | "thead"
+            | "tbody"
+            | "tfoot"
+            | "caption"
+            | "center"
+            | "details"
+            | "summary"
+            | "option"
+            | "legend"
+            | "textarea"
+            | "button"
     )
 }
