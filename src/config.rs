@@ -16,7 +16,7 @@ mod settings;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use settings::Settings;
 
 /// A secret: it never prints.

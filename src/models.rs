@@ -13,9 +13,8 @@ use std::str::FromStr;
 use crate::error::{Error, Result};
 
 pub use files::ModelFiles;
-pub(crate) use files::read_json;
-pub use runtime::{init_runtime, pdfium_library};
 pub(crate) use runtime::{SESSION_OPTIONS, execution_providers, is_company_sensitive, session_count};
+pub use runtime::{init_runtime, pdfium_library};
 
 /// The command that fills the models cache, for messages.
 pub(crate) const SETUP_COMMAND: &str = "./deploy/setup models";

@@ -153,6 +153,7 @@ fn retrieve(settings: &Settings) -> Result<retrieve::Config> {
 
 fn ingest(settings: &Settings) -> Result<ingest::Config> {
     Ok(ingest::Config {
+        extract_program: None,
         max_document_bytes: max_upload_bytes(settings)?,
         concurrency: settings.number("worker_concurrency", 0..=256)?,
         chunk_tokens: settings.number("chunk_tokens", 32..=8192)?,

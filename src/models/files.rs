@@ -118,7 +118,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// The JSON in a file; `None`: no such file.
-pub(crate) fn read_json(path: &Path) -> Result<Option<Value>> {
+fn read_json(path: &Path) -> Result<Option<Value>> {
     if !path.is_file() {
         return Ok(None);
     }

@@ -159,7 +159,8 @@ impl Fetch<'_> {
         let mut promise = Promise::default();
         for _ in 0..=MAX_REDIRECTS {
             let sent = self.client.get(url.clone()).send().await;
-            let response = sent.map_err(|error| failed(self.name, "the hub does not answer").with_source(error.without_url()))?;
+            let response =
+                sent.map_err(|error| failed(self.name, "the hub does not answer").with_source(error.without_url()))?;
             promise.read(response.headers());
             match response.status() {
                 StatusCode::OK => {
@@ -189,7 +190,8 @@ impl Fetch<'_> {
         let (mut received, mut reported) = (0_u64, 0_u64);
         let mut body = response.bytes_stream();
         while let Some(bytes) = body.next().await {
-            let bytes = bytes.map_err(|error| failed(self.name, &format!("{file} broke off")).with_source(error.without_url()))?;
+            let bytes = bytes
+                .map_err(|error| failed(self.name, &format!("{file} broke off")).with_source(error.without_url()))?;
             received += bytes.len() as u64;
             if received > promise.bytes.unwrap_or(MAX_FILE_BYTES).min(MAX_FILE_BYTES) {
                 return Err(failed(self.name, &format!("{file} is larger than {received} bytes")));

@@ -125,8 +125,7 @@ mod tests {
     #[test]
     fn missing_libraries_name_the_remedy() {
         let dir = tempfile::tempdir().unwrap();
-        let config =
-            Config { cache: dir.path().to_owned(), hub: String::new(), onnx_runtime: None, pdfium: None };
+        let config = Config { cache: dir.path().to_owned(), hub: String::new(), onnx_runtime: None, pdfium: None };
         let error = find_onnx_runtime(&config).unwrap_err();
         assert!(error.message().contains("RAG_ONNX_RUNTIME") && error.message().contains(SETUP_COMMAND), "{error}");
         let error = pdfium_library(&config).unwrap_err();

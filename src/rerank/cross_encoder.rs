@@ -82,9 +82,9 @@ fn open_session(environment: &Environment, files: &ModelFiles, max_tokens: usize
         options = options.with_session_config(key, value);
     }
     let session = TextRerank::try_new_from_user_defined(model, options);
-    session.map(CrossEncoderSession).map_err(|error| {
-        Error::config(format!("cannot load {} ({error})", files.graph().display())).with_source(error)
-    })
+    session
+        .map(CrossEncoderSession)
+        .map_err(|error| Error::config(format!("cannot load {} ({error})", files.graph().display())).with_source(error))
 }
 
 impl Session for CrossEncoderSession {

@@ -48,9 +48,8 @@ impl PassageKey {
 
 impl LateInteraction {
     pub(super) fn new(embedder: Arc<dyn TokenEmbedder>, cache_bytes: u64) -> Self {
-        let bytes = |_: &PassageKey, matrix: &Arc<Matrix>| {
-            u32::try_from(matrix.bytes() + ENTRY_BYTES).unwrap_or(u32::MAX)
-        };
+        let bytes =
+            |_: &PassageKey, matrix: &Arc<Matrix>| u32::try_from(matrix.bytes() + ENTRY_BYTES).unwrap_or(u32::MAX);
         let passages = Cache::builder().weigher(bytes).max_capacity(cache_bytes).build();
         Self { embedder, passages }
     }
@@ -69,9 +68,10 @@ impl LateInteraction {
         }
         count("miss");
         let compute = async { self.matrix(&candidate.text, PASSAGE_TOKENS).await.map(Arc::new) };
-        self.passages.try_get_with(key, compute).await.map_err(|shared: Arc<Error>| {
-            Error::new(shared.kind(), shared.message()).with_source(shared.chain())
-        })
+        self.passages
+            .try_get_with(key, compute)
+            .await
+            .map_err(|shared: Arc<Error>| Error::new(shared.kind(), shared.message()).with_source(shared.chain()))
     }
 
     async fn matrix(&self, text: &str, max_tokens: usize) -> Result<Matrix> {

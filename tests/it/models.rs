@@ -69,7 +69,8 @@ async fn vectors_have_the_models_length_and_are_normalised() {
     let model = embedder.model();
     assert_eq!((model.name.as_str(), model.dimensions, model.max_tokens), (MINILM, 384, 256));
 
-    let texts = ["How hot is boiling water?", "Water boils at 100 °C.", "The queen reads a book.", "", "水在一百度沸腾", " \n"];
+    let texts =
+        ["How hot is boiling water?", "Water boils at 100 °C.", "The queen reads a book.", "", "水在一百度沸腾", " \n"];
     let vectors = embed(&embedder, &texts).await;
     assert_eq!(vectors.len(), texts.len());
     for (vector, text) in vectors.iter().zip(texts) {

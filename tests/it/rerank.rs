@@ -57,8 +57,7 @@ async fn a_cross_encoder_scores_as_onnx_runtime_itself_does() {
 #[test]
 fn a_folder_without_a_model_stops_the_start() {
     let dir = tempfile::tempdir().unwrap();
-    let wanted =
-        rerank::Config::CrossEncoder { model: ModelSource::Path(dir.path().to_owned()), sessions: 1 };
+    let wanted = rerank::Config::CrossEncoder { model: ModelSource::Path(dir.path().to_owned()), sessions: 1 };
     let error = rerank::build(&wanted, &config(), &minilm(1)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(error.message().contains("tokenizer.json is missing"), "{error}");

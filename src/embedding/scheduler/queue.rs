@@ -38,11 +38,7 @@ pub(super) struct Waiting<S: Session> {
 }
 
 impl<S: Session> Waiting<S> {
-    pub(super) fn new(
-        job: S::Job,
-        answer: oneshot::Sender<Result<S::Output>>,
-        permit: OwnedSemaphorePermit,
-    ) -> Self {
+    pub(super) fn new(job: S::Job, answer: oneshot::Sender<Result<S::Output>>, permit: OwnedSemaphorePermit) -> Self {
         Self { job, answer, since: Instant::now(), _permit: permit }
     }
 }

@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn separators_are_found() {
-        let table = "| a | b |\n| --- | --- |\n| 1,5 | x |";
+        let table = "a\tb\n1,5\tx";
         for csv in ["a;b\n1,5;x\n", "a\tb\n1,5\tx\n", "a|b\n1,5|x\n", "a,b\n\"1,5\",x\n", "sep=;\na;b\n1,5;x\n"] {
             assert_eq!(text(csv), table, "{csv}");
         }
@@ -68,11 +68,11 @@ mod tests {
 
     #[test]
     fn quoted_line_breaks_stay_in_their_cell() {
-        assert_eq!(text("a,b\n\"Once upon\na time\",2\n"), "| a | b |\n| --- | --- |\n| Once upon a time | 2 |");
+        assert_eq!(text("a,b\n\"Once upon\na time\",2\n"), "a\tb\nOnce upon a time\t2");
     }
 
     #[test]
     fn rows_of_uneven_length_are_kept() {
-        assert!(text("a,b\n1,2,3\n4\n").contains("| 1 | 2 | 3 |\n| 4 |  |  |"));
+        assert_eq!(text("a,b\n1,2,3\n4\n"), "a\tb\n1\t2\t3\n4");
     }
 }

@@ -3,8 +3,12 @@
 /// Deepest heading of Markdown.
 const MAX_HEADING: usize = 6;
 
-/// A table of data stays a table while it fits into a chunk; a longer one is written row by row, each with its headers.
-const SHORT_TABLE: usize = 1_200;
+/// Rows of data are written in blocks of about this many bytes, each under the headers, so that a block fits into a
+/// chunk and is understood there.
+const DATA_BLOCK: usize = 500;
+
+/// With fewer rows than this to a block, headers over them would be most of the text: each value gets its own.
+const MIN_ROWS: usize = 3;
 
 #[derive(Debug, Default)]
 pub(super) struct Markdown {
@@ -68,52 +72,50 @@ impl Markdown {
         self.paragraph(&table);
     }
 
-    /// Rows of data: a table if it is short, else one line per row in which every value carries its header.
+    /// Rows of data, cells apart by tabs: blocks of rows under the headers, or `header: value; …` where rows are wide.
     pub(super) fn data(&mut self, rows: &[Vec<String>]) {
-        let bytes = rows.iter().flatten().map(|cell| cell.len() + 3).sum::<usize>();
-        match rows {
-            [head, body @ ..] if bytes > SHORT_TABLE && is_head(head, body) => {
-                for row in body {
-                    self.record(head, row);
-                }
-                self.in_list = false;
-            }
-            _ if bytes > SHORT_TABLE => {
-                for row in rows {
-                    self.record(&[], row);
-                }
-                self.in_list = false;
-            }
-            _ => self.table(rows),
+        let bytes = |row: &[String]| row.iter().map(|cell| cell.len() + 1).sum::<usize>();
+        let all = rows.iter().map(|row| bytes(row)).sum::<usize>();
+        let (head, body) = match rows {
+            [head, body @ ..] if all > DATA_BLOCK && is_head(head, body) => (head.as_slice(), body),
+            rows => (&[][..], rows),
+        };
+        let mean = all / rows.len().max(1);
+        if !head.is_empty() && bytes(head) + MIN_ROWS * mean > DATA_BLOCK {
+            body.iter().for_each(|row| self.record(head, row));
+            self.in_list = false;
+            return;
         }
+        let head = if head.is_empty() { String::new() } else { data_line(head) + "\n" };
+        let mut block = head.clone();
+        for line in body.iter().map(|row| data_line(row)) {
+            if block.len() > head.len() && block.len() + line.len() > DATA_BLOCK {
+                self.paragraph(&block);
+                block.clone_from(&head);
+            }
+            block.push_str(&line);
+            block.push('\n');
+        }
+        self.paragraph(&block);
     }
 
     fn record(&mut self, head: &[String], row: &[String]) {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
+        let named = row.iter().enumerate().filter_map(|(column, cell)| {
             let cell = one_line(cell);
-            if cell.is_empty() {
-                continue;
+            let header = head.get(column).map(|header| one_line(header)).unwrap_or_default();
+            match (header.is_empty(), cell.is_empty()) {
+                (_, true) => None,
+                (true, false) => Some(cell),
+                (false, false) => Some(format!("{header}: {cell}")),
             }
-            if !line.is_empty() {
-                line.push_str("; ");
-            }
-            if let Some(header) = head.get(column).map(|header| one_line(header)).filter(|header| !header.is_empty()) {
-                line.push_str(&header);
-                line.push_str(": ");
-            }
-            line.push_str(&cell);
-        }
+        });
+        let line = named.collect::<Vec<_>>().join("; ");
         self.item(0, "-", &line);
     }
 
     /// Markdown that was written elsewhere.
     pub(super) fn append(&mut self, other: Self) {
         self.paragraph(&other.text);
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.text.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -135,6 +137,14 @@ impl Markdown {
 /// Every run of white space as one space.
 pub(super) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A row with tabs between its cells. A `#` in front would make it a heading.
+fn data_line(row: &[String]) -> String {
+    let cells = row.iter().map(|cell| one_line(cell)).collect::<Vec<_>>();
+    let line = cells.join("\t");
+    let line = line.trim_end();
+    if line.starts_with('#') { format!("\\{line}") } else { line.to_owned() }
 }
 
 /// Whether a first row names its columns: it fills most of them, without numbers.
@@ -189,19 +199,40 @@ mod tests {
     }
 
     #[test]
-    fn a_short_table_stays_one() {
+    fn a_short_table_is_one_block() {
         let mut markdown = Markdown::default();
-        markdown.data(&rows(&[&["a", "", "b"], &["1", "", "x|y"]]));
+        markdown.data(&rows(&[&["#", "b"], &["1", "x\ny"]]));
+        assert_eq!(markdown.into_text(), "\\#\tb\n1\tx y");
+    }
+
+    #[test]
+    fn tables_of_documents_are_tables() {
+        let mut markdown = Markdown::default();
+        markdown.table(&rows(&[&["a", "", "b"], &["1", "", "x|y"]]));
         assert_eq!(markdown.into_text(), "| a | b |\n| --- | --- |\n| 1 | x\\|y |");
     }
 
     #[test]
-    fn rows_of_a_long_table_carry_their_headers() {
+    fn blocks_of_a_long_table_carry_its_headers() {
         let mut table = rows(&[&["Name", "City"]]);
         table.extend((0..200).map(|n| vec![format!("person {n}"), format!("city\n{n}")]));
         let mut markdown = Markdown::default();
         markdown.data(&table);
         let text = markdown.into_text();
-        assert!(text.starts_with("- Name: person 0; City: city 0\n- Name: person 1;"), "{text}");
+        let blocks = text.split("\n\n").collect::<Vec<_>>();
+        assert!(blocks.len() > 5 && blocks.iter().all(|block| block.starts_with("Name\tCity\nperson ")), "{text}");
+        assert!(blocks.iter().all(|block| block.len() <= DATA_BLOCK + 1));
+        assert_eq!(blocks.iter().map(|block| block.lines().count() - 1).sum::<usize>(), 200);
+    }
+
+    #[test]
+    fn values_of_wide_rows_carry_their_headers() {
+        let head = (0..30).map(|n| format!("column {n}")).collect::<Vec<_>>();
+        let row = (0..30).map(|n| if n == 1 { String::new() } else { format!("value {n}") }).collect::<Vec<_>>();
+        let mut markdown = Markdown::default();
+        markdown.data(&[head, row.clone(), row]);
+        let text = markdown.into_text();
+        assert_eq!(text.lines().count(), 2);
+        assert!(text.starts_with("- column 0: value 0; column 2: value 2;"), "{text}");
     }
 }

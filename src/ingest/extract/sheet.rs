@@ -34,15 +34,13 @@ fn check_parts(package: &mut Package<'_>) -> Reading<Vec<String>> {
     let mut asides = Vec::new();
     for name in names {
         let text = package.xml(&name)?.unwrap_or_default();
-        let aside = match name.as_str() {
-            name if name.starts_with("xl/comments") || name.starts_with("xl/threadedcomments") => {
-                if name.contains("threaded") { "text" } else { "comment" }
-            }
-            name if name.starts_with("xl/drawings/") => "p",
+        let element = match name.as_str() {
+            name if name.starts_with("xl/threadedcomments") => "text",
+            name if name.starts_with("xl/comments") => "comment",
+            name if name.starts_with("xl/drawings/") => "t",
             _ => continue,
         };
-        // Of anchors, only text has `t` elements; positions are numbers in other elements.
-        let texts = if aside == "p" { xml::texts_of(&text, &name, "t")? } else { xml::texts_of(&text, &name, aside)? };
+        let texts = xml::texts_of(&text, &name, element)?;
         asides.extend(texts);
     }
     Ok(asides)
@@ -63,7 +61,7 @@ fn read_xlsx(bytes: &[u8], asides: Vec<String>, max_text_bytes: u64) -> Reading<
         let mut rows = Rows::new();
         while let Some(cell) = cells.next_cell().map_err(refuse_xlsx)? {
             let (row, column) = cell.get_position();
-            let text = display(cell.get_value());
+            let text = cell.get_value().shown();
             if !text.trim().is_empty() {
                 left = left.checked_sub(text.len() as u64 + 1).ok_or_else(|| too_large("it holds too much text"))?;
                 rows.entry(row).or_default().push((column, text));
@@ -93,7 +91,7 @@ fn read_other(bytes: &[u8]) -> Reading<Draft> {
         let range = workbook.worksheet_range(&name).map_err(refuse)?;
         let mut rows = Rows::new();
         for (row, column, value) in range.used_cells() {
-            rows.entry(row as u32).or_default().push((column as u32, display(value)));
+            rows.entry(row as u32).or_default().push((column as u32, value.shown()));
         }
         draft.pages.push(sheet(&name, rows));
     }
@@ -145,11 +143,7 @@ fn write_block(markdown: &mut Markdown, block: &[Vec<(u32, String)>]) {
 }
 
 /// A value as a spreadsheet shows it, near enough: whole numbers without a fraction, dates as dates, no errors.
-fn display(value: &impl Shown) -> String {
-    value.shown()
-}
-
-/// calamine has one type for cells that borrow and one for cells that own.
+/// (calamine has one type for cells that borrow and one for cells that own.)
 trait Shown {
     fn shown(&self) -> String;
 }
@@ -163,7 +157,7 @@ impl Shown for DataRef<'_> {
             DataRef::String(text) => text.clone(),
             DataRef::Bool(value) => value.to_string().to_uppercase(),
             DataRef::Error(_) | DataRef::Empty => String::new(),
-            DataRef::Int(_) | DataRef::Float(_) => self.get_float().or(self.as_f64()).map(number).unwrap_or_default(),
+            DataRef::Int(_) | DataRef::Float(_) => self.as_f64().map(number).unwrap_or_default(),
         }
     }
 }
@@ -237,6 +231,6 @@ mod tests {
             (2, vec![cell(0, "item"), cell(16_000, "price")]),
             (3, vec![cell(0, "tea"), cell(16_000, "3")]),
         ]);
-        assert_eq!(sheet("May", rows), "## May\n\nPrices\n\n| item | price |\n| --- | --- |\n| tea | 3 |");
+        assert_eq!(sheet("May", rows), "## May\n\nPrices\n\nitem\tprice\ntea\t3");
     }
 }

@@ -57,7 +57,10 @@ impl Hub {
 }
 
 /// Small files are in the answer; a large one is in the store, and the answer says its size and SHA-256.
-async fn resolve(State(hub): State<Arc<Hub>>, Path((organisation, name, file)): Path<(String, String, String)>) -> Response {
+async fn resolve(
+    State(hub): State<Arc<Hub>>,
+    Path((organisation, name, file)): Path<(String, String, String)>,
+) -> Response {
     hub.asked.lock().unwrap().push(file.clone());
     if hub.fault == Fault::Unavailable {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
@@ -76,7 +79,8 @@ async fn resolve(State(hub): State<Arc<Hub>>, Path((organisation, name, file)): 
     let size = bytes.len() + usize::from(hub.fault == Fault::WrongSize);
     let mut headers = HeaderMap::new();
     let mut set = |name: &'static str, value: String| headers.insert(name, HeaderValue::from_str(&value).unwrap());
-    let next = if hub.fault == Fault::Circle { format!("/{NAME}/resolve/main/{file}") } else { format!("/store/{file}") };
+    let next =
+        if hub.fault == Fault::Circle { format!("/{NAME}/resolve/main/{file}") } else { format!("/store/{file}") };
     set("location", next);
     set("x-linked-size", size.to_string());
     set("x-linked-etag", format!("\"{digest:x}\""));

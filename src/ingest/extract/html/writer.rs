@@ -1,0 +1,311 @@
+//! Turns tags and text into Markdown blocks.
+
+use html5ever::tokenizer::Tag;
+
+use super::super::markdown::Markdown;
+
+/// Content that is no text of the page.
+const DROPPED: [&str; 14] = [
+    "script", "style", "noscript", "template", "svg", "iframe", "object", "noembed", "noframes", "head", "select",
+    "datalist", "audio", "video",
+];
+
+/// Elements that must have an end tag, so that a hidden one can be skipped to its end.
+const CONTAINERS: [&str; 12] =
+    ["div", "section", "article", "aside", "span", "ul", "ol", "table", "nav", "form", "figure", "details"];
+
+/// Lists and tables that are followed into each other; deeper ones are read as text.
+const MAX_NESTING: usize = 64;
+
+#[derive(Debug)]
+struct List {
+    /// The number of the next item; `None`: bullets.
+    next: Option<usize>,
+}
+
+/// A table that is open. Text inside goes into the markdown of its last cell.
+#[derive(Debug, Default)]
+struct Table {
+    rows: Vec<Vec<Markdown>>,
+    /// It holds headings, lists or tables: it lays out a page.
+    layout: bool,
+    /// Lists that were open outside.
+    lists: Vec<List>,
+}
+
+#[derive(Debug)]
+pub(super) struct Writer {
+    drop_navigation: bool,
+    title: Option<String>,
+    in_title: bool,
+    out: Markdown,
+    inline: String,
+    heading: Option<usize>,
+    item: Option<(usize, String)>,
+    lists: Vec<List>,
+    tables: Vec<Table>,
+    preformatted: usize,
+    /// The element that is being skipped, and how many of its name are open.
+    skipping: Option<(String, usize)>,
+}
+
+impl Writer {
+    pub(super) fn new(drop_navigation: bool) -> Self {
+        Self {
+            drop_navigation,
+            title: None,
+            in_title: false,
+            out: Markdown::default(),
+            inline: String::new(),
+            heading: None,
+            item: None,
+            lists: Vec::new(),
+            tables: Vec::new(),
+            preformatted: 0,
+            skipping: None,
+        }
+    }
+
+    pub(super) fn finish(mut self) -> (Option<String>, Markdown) {
+        self.flush();
+        while !self.tables.is_empty() {
+            self.end_table();
+        }
+        (self.title.map(|title| super::super::markdown::one_line(&title)).filter(|title| !title.is_empty()), self.out)
+    }
+
+    pub(super) fn text(&mut self, text: &str) {
+        if self.in_title {
+            self.title.get_or_insert_default().push_str(text);
+        } else if self.skipping.is_some() {
+        } else if self.preformatted > 0 {
+            self.inline.push_str(text);
+        } else {
+            for (index, word) in text.split(|c: char| c.is_ascii_whitespace()).enumerate() {
+                if index > 0 && !self.inline.is_empty() && !self.inline.ends_with([' ', '\n']) {
+                    self.inline.push(' ');
+                }
+                self.inline.push_str(word);
+            }
+        }
+    }
+
+    pub(super) fn open(&mut self, tag: &Tag) {
+        let name = &*tag.name;
+        if name == "title" && self.title.is_none() && self.skipping.as_ref().is_none_or(|(skipped, _)| skipped == "head")
+        {
+            self.in_title = true;
+            return;
+        }
+        if let Some((skipped, depth)) = &mut self.skipping {
+            *depth += usize::from(*skipped == name && !tag.self_closing);
+            // A page may leave out the end of its head.
+            if skipped == "head" && matches!(name, "body" | "p" | "div" | "h1" | "h2" | "table") {
+                self.skipping = None;
+            } else {
+                return;
+            }
+        }
+        if self.is_dropped(tag) {
+            if !tag.self_closing {
+                self.skipping = Some((name.to_owned(), 1));
+            }
+            return;
+        }
+        self.begin(name, tag);
+    }
+
+    fn begin(&mut self, name: &str, tag: &Tag) {
+        match name {
+            "br" => self.line_break(),
+            "img" => {
+                let alt = attribute(tag, "alt").unwrap_or_default();
+                self.text(&format!(" {alt} "));
+            }
+            "h1" | "h2" | "h3" | "h4" | "h5" | "h6" => {
+                self.flush();
+                self.heading = name[1..].parse().ok();
+                self.mark_layout();
+            }
+            "ul" | "ol" | "menu" => {
+                self.flush();
+                let start = attribute(tag, "start").and_then(|start| start.parse().ok()).unwrap_or(1);
+                self.lists.push(List { next: (name == "ol").then_some(start) });
+            }
+            "li" => self.begin_item(),
+            "pre" | "listing" | "xmp" => {
+                self.flush();
+                self.preformatted += 1;
+            }
+            "table" => {
+                self.flush();
+                self.mark_layout();
+                if self.tables.len() < MAX_NESTING {
+                    let lists = std::mem::take(&mut self.lists);
+                    self.tables.push(Table { lists, ..Table::default() });
+                }
+            }
+            "tr" => {
+                self.flush();
+                if let Some(table) = self.tables.last_mut() {
+                    table.rows.push(Vec::new());
+                }
+            }
+            "td" | "th" => self.begin_cell(),
+            name if is_block(name) && self.preformatted == 0 => self.flush(),
+            _ => {}
+        }
+    }
+
+    pub(super) fn close(&mut self, name: &str) {
+        if name == "title" && self.in_title {
+            self.in_title = false;
+            return;
+        }
+        if let Some((skipped, depth)) = &mut self.skipping {
+            if *skipped == name {
+                *depth -= 1;
+                if *depth == 0 {
+                    self.skipping = None;
+                }
+            }
+            return;
+        }
+        match name {
+            "ul" | "ol" | "menu" => {
+                self.flush();
+                self.lists.pop();
+            }
+            "pre" | "listing" | "xmp" => {
+                self.flush();
+                self.preformatted = self.preformatted.saturating_sub(1);
+            }
+            "table" => {
+                self.flush();
+                self.end_table();
+            }
+            // What an empty one opened must not fall to the block after it.
+            "li" | "h1" | "h2" | "h3" | "h4" | "h5" | "h6" if self.preformatted == 0 => {
+                self.flush();
+                (self.heading, self.item) = (None, None);
+            }
+            name if is_block(name) && self.preformatted == 0 => self.flush(),
+            _ => {}
+        }
+    }
+
+    fn is_dropped(&self, tag: &Tag) -> bool {
+        let name = &*tag.name;
+        if DROPPED.contains(&name) {
+            return true;
+        }
+        if !CONTAINERS.contains(&name) {
+            return false;
+        }
+        let hidden = attribute(tag, "hidden").is_some()
+            || attribute(tag, "style").is_some_and(|style| {
+                let style = style.replace(' ', "").to_lowercase();
+                style.contains("display:none") || style.contains("visibility:hidden")
+            });
+        let navigation = name == "nav" || attribute(tag, "role").as_deref() == Some("navigation");
+        hidden || (self.drop_navigation && navigation)
+    }
+
+    fn line_break(&mut self) {
+        let trimmed = self.inline.trim_end_matches(' ').len();
+        self.inline.truncate(trimmed);
+        self.inline.push('\n');
+    }
+
+    fn begin_item(&mut self) {
+        self.flush();
+        let depth = self.lists.len().saturating_sub(1);
+        let marker = match self.lists.last_mut() {
+            Some(List { next: Some(number) }) => {
+                *number += 1;
+                format!("{}.", *number - 1)
+            }
+            _ => "-".to_owned(),
+        };
+        self.item = Some((depth, marker));
+    }
+
+    fn begin_cell(&mut self) {
+        self.flush();
+        if let Some(table) = self.tables.last_mut() {
+            if table.rows.is_empty() {
+                table.rows.push(Vec::new());
+            }
+            if let Some(row) = table.rows.last_mut() {
+                row.push(Markdown::default());
+            }
+        }
+    }
+
+    fn mark_layout(&mut self) {
+        if let Some(table) = self.tables.last_mut() {
+            table.layout = true;
+        }
+    }
+
+    /// Where blocks go: the open cell, or the page.
+    fn target(&mut self) -> &mut Markdown {
+        let cell = self.tables.last_mut().and_then(|table| table.rows.last_mut()?.last_mut());
+        cell.unwrap_or(&mut self.out)
+    }
+
+    /// Ends the open block.
+    fn flush(&mut self) {
+        let text = std::mem::take(&mut self.inline);
+        if self.preformatted > 0 {
+            return self.target().code(&text);
+        }
+        let text = text.trim();
+        if text.is_empty() {
+            return;
+        }
+        let (heading, item) = (self.heading.take(), self.item.take());
+        let in_list = !self.lists.is_empty();
+        let depth = self.lists.len();
+        let target = self.target();
+        match (heading, item) {
+            (Some(level), _) => target.heading(level, text),
+            (None, Some((depth, marker))) => target.item(depth, &marker, text),
+            // A second block of an item.
+            (None, None) if in_list => target.item(depth, "-", text),
+            (None, None) => target.paragraph(text),
+        }
+    }
+
+    fn end_table(&mut self) {
+        let Some(table) = self.tables.pop() else { return };
+        self.lists = table.lists;
+        let columns = table.rows.iter().map(Vec::len).max().unwrap_or(0);
+        if table.layout || columns < 2 {
+            let target = self.target();
+            table.rows.into_iter().flatten().for_each(|cell| target.append(cell));
+            return;
+        }
+        let rows = table
+            .rows
+            .into_iter()
+            .map(|row| row.into_iter().map(Markdown::into_text).collect::<Vec<_>>())
+            .filter(|row| !row.is_empty())
+            .collect::<Vec<_>>();
+        self.target().table(&rows);
+    }
+}
+
+fn attribute(tag: &Tag, name: &str) -> Option<String> {
+    tag.attrs.iter().find(|attribute| &*attribute.name.local == name).map(|attribute| attribute.value.to_string())
+}
+
+fn is_block(name: &str) -> bool {
+    matches!(
+        name,
+        "p" | "div" | "section" | "article" | "aside" | "header" | "footer" | "main" | "nav" | "body" | "html" | "form"
+            | "fieldset" | "figure" | "figcaption" | "blockquote" | "address" | "dl" | "dt" | "dd" | "hr" | "h1" | "h2"
+            | "h3" | "h4" | "h5" | "h6" | "li" | "tr" | "td" | "th" | "thead" | "tbody" | "tfoot" | "caption" | "center"
+            | "details" | "summary" | "option" | "legend" | "textarea" | "button"
+    )
+}
