@@ -1,1 +1,212 @@
-//! Cuts text into chunks.
+//! Cuts text into chunks that the embedding model can read whole, at the boundaries a reader would choose.
+//!
+//! A text is first laid out in segments of a few kilobytes that end at headings or blocks (`segment`), so that cost
+//! grows with the text and not with its square; each segment is cut by the `text-splitter` crate, with tokens counted
+//! once per word (`tokens`); every chunk is then measured as the model will see it. No I/O.
+
+mod outline;
+mod segment;
+mod tokens;
+
+use std::ops::Range;
+
+use text_splitter::{ChunkConfig, MarkdownSplitter, TextSplitter};
+
+use super::extract::Extracted;
+use crate::document::{Chunk, contextual_text};
+use crate::embedding::TokenCounter;
+use outline::Outline;
+use tokens::{PieceCounts, Pieces, WordCache};
+
+/// How long chunks are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkOptions {
+    /// Most tokens of a chunk with its title and headings, the model's special tokens not counted.
+    pub max_tokens: usize,
+    /// About how many tokens neighbouring chunks share; at most half of a chunk.
+    pub overlap: usize,
+}
+
+/// Share of a chunk that its own text keeps, whatever title and headings say.
+const MIN_TEXT_SHARE: usize = 4;
+
+/// Cuts `extracted` into chunks, in order.
+///
+/// Together they cover every character that is not white space; `text[start..end]` by characters is each chunk's text.
+/// No chunk, read as [`contextual_text`] with `title`, has more than `options.max_tokens` tokens — save where the title
+/// alone takes more than three quarters of them. Headings that would take more than half are cut, outermost first.
+pub fn chunk(extracted: &Extracted, title: &str, counter: &dyn TokenCounter, options: ChunkOptions) -> Vec<Chunk> {
+    let text = extracted.text.as_str();
+    let mut cutter = Cutter {
+        text,
+        title,
+        markdown: extracted.markdown,
+        options: ChunkOptions { max_tokens: options.max_tokens.max(1), ..options },
+        words: WordCache::new(counter),
+        counter,
+        title_tokens: counter.count(title),
+        ranges: Vec::new(),
+    };
+    let pages = page_starts(text, &extracted.pages);
+    // A slide or sheet is a unit of meaning; the page of a book is not, and sentences run over its end.
+    let parts = if extracted.markdown { segment::by_pages(text, &pages) } else { vec![0..text.len()] };
+    for part in parts {
+        cutter.cut_part(part);
+    }
+    number(text, &pages, cutter.ranges)
+}
+
+/// A chunk by its place in the text, in bytes.
+struct Cut {
+    range: Range<usize>,
+    headings: Vec<String>,
+}
+
+struct Cutter<'a> {
+    text: &'a str,
+    title: &'a str,
+    markdown: bool,
+    options: ChunkOptions,
+    words: WordCache<'a>,
+    counter: &'a dyn TokenCounter,
+    title_tokens: usize,
+    ranges: Vec<Cut>,
+}
+
+impl Cutter<'_> {
+    fn cut_part(&mut self, part: Range<usize>) {
+        let mut outline =
+            if self.markdown { Outline::of_markdown(&self.text[part.clone()]) } else { Outline::default() };
+        let room = (self.options.max_tokens / 2).saturating_sub(self.title_tokens);
+        outline.shorten(room, &mut |text| self.words.count(text));
+        for segment in segment::of(&self.text[part.clone()], &outline) {
+            let context = outline.largest_context(&segment);
+            let capacity = self.capacity(context);
+            let absolute = part.start + segment.start..part.start + segment.end;
+            for range in self.split(absolute, capacity, self.options.overlap) {
+                let headings = outline.path_at(range.start - part.start);
+                self.keep(range, headings, capacity);
+            }
+        }
+    }
+
+    /// Tokens left for a chunk's own text beside a context of so many.
+    fn capacity(&self, context: usize) -> usize {
+        let left = self.options.max_tokens.saturating_sub(self.title_tokens + context);
+        left.max(self.options.max_tokens / MIN_TEXT_SHARE).max(1)
+    }
+
+    /// Keeps a chunk if the model reads it whole; cuts it smaller if counting word by word came out too low.
+    fn keep(&mut self, range: Range<usize>, headings: Vec<String>, capacity: usize) {
+        let chunk = Chunk {
+            chunk_idx: 0,
+            text: self.text[range.clone()].to_owned(),
+            headings,
+            page: None,
+            start: 0,
+            end: 0,
+        };
+        let tokens = self.counter.count(&contextual_text(self.title, &chunk));
+        if tokens <= self.options.max_tokens || capacity <= 1 {
+            return self.ranges.push(Cut { range, headings: chunk.headings });
+        }
+        let smaller = capacity * self.options.max_tokens / tokens * 9 / 10;
+        // Where title and headings alone are too much, cutting the text does not help.
+        if smaller < self.options.max_tokens / (2 * MIN_TEXT_SHARE) {
+            return self.ranges.push(Cut { range, headings: chunk.headings });
+        }
+        for part in self.split(range, smaller.max(1), 0) {
+            self.keep(part, chunk.headings.clone(), smaller);
+        }
+    }
+
+    /// The chunks of a stretch of text, in bytes of the whole.
+    fn split(&mut self, range: Range<usize>, capacity: usize, overlap: usize) -> Vec<Range<usize>> {
+        let text = &self.text[range.clone()];
+        let pieces = Pieces::of(text, &mut self.words);
+        if pieces.total() <= capacity {
+            return trimmed(text).map(|inner| range.start + inner.start..range.start + inner.end).into_iter().collect();
+        }
+        let sizer = PieceCounts::new(text, pieces, &self.words);
+        let overlap = overlap.min(capacity / 2);
+        // `capacity / 2` is below it for every capacity that can be cut.
+        let config = match ChunkConfig::new(capacity).with_sizer(sizer).with_overlap(overlap) {
+            Ok(config) => config,
+            Err(_overlap_too_large) => return vec![range],
+        };
+        let place = |(start, chunk): (usize, &str)| {
+            let inner = trimmed(chunk)?;
+            let start = range.start + start;
+            Some(start + inner.start..start + inner.end)
+        };
+        if self.markdown {
+            MarkdownSplitter::new(config).chunk_indices(text).filter_map(place).collect()
+        } else {
+            TextSplitter::new(config).chunk_indices(text).filter_map(place).collect()
+        }
+    }
+}
+
+/// The text without white space at its ends, but with the first line's indentation; `None` if nothing else is there.
+fn trimmed(text: &str) -> Option<Range<usize>> {
+    let end = text.trim_end().len();
+    let first = text[..end].find(|c: char| !c.is_whitespace())?;
+    let start = text[..first].rfind('\n').map_or(0, |at| at + 1);
+    Some(start..end)
+}
+
+/// Where pages start, in bytes.
+fn page_starts(text: &str, pages: &[u64]) -> Vec<usize> {
+    let mut characters = Characters::new(text);
+    pages.iter().map(|page| characters.byte_of(*page)).collect()
+}
+
+/// Numbers chunks and gives their places in characters.
+fn number(text: &str, pages: &[usize], mut cuts: Vec<Cut>) -> Vec<Chunk> {
+    cuts.sort_by_key(|cut| (cut.range.start, cut.range.end));
+    let mut characters = Characters::new(text);
+    cuts.into_iter()
+        .enumerate()
+        .map(|(index, cut)| {
+            let chunk = &text[cut.range.clone()];
+            let start = characters.of_byte(cut.range.start);
+            let page = pages.partition_point(|page| *page <= cut.range.start);
+            Chunk {
+                chunk_idx: index as u32,
+                text: chunk.to_owned(),
+                headings: cut.headings,
+                page: (page > 0).then_some(page as u32),
+                start,
+                end: start + chunk.chars().count() as u64,
+            }
+        })
+        .collect()
+}
+
+/// Converts places between bytes and characters, in ascending order of the places asked for.
+struct Characters<'a> {
+    text: &'a str,
+    byte: usize,
+    character: u64,
+}
+
+impl<'a> Characters<'a> {
+    fn new(text: &'a str) -> Self {
+        Self { text, byte: 0, character: 0 }
+    }
+
+    fn of_byte(&mut self, byte: usize) -> u64 {
+        // Chunks that overlap begin before the last one's end, but never before its start.
+        self.character += self.text[self.byte..byte].chars().count() as u64;
+        self.byte = byte;
+        self.character
+    }
+
+    fn byte_of(&mut self, character: u64) -> usize {
+        let steps = character.saturating_sub(self.character) as usize;
+        let rest = &self.text[self.byte..];
+        self.byte += rest.char_indices().nth(steps).map_or(rest.len(), |(at, _)| at);
+        self.character = self.character.max(character);
+        self.byte
+    }
+}
