@@ -32,7 +32,8 @@ struct StoredSource {
 /// Changes when what is stored changes its form.
 const FORMAT: u32 = 1;
 
-/// The key of an answer: everything that it depends on, hashed. `generation` counts the changes of what the tenant's
+/// The key of an answer: its tenant, so that all of a tenant can be forgotten, then everything that it depends on,
+/// hashed. `generation` counts the changes of what the tenant's
 /// questions may see, `models` are all that had a part in it.
 pub(super) fn key(ask: &Ask, generation: u64, models: &[String], config: &Config) -> Result<String> {
     let question: Vec<&str> = ask.text.split_whitespace().collect();
@@ -42,7 +43,7 @@ pub(super) fn key(ask: &Ask, generation: u64, models: &[String], config: &Config
     let whole = serde_json::to_vec(&(scope, makers, question, parameters))
         .map_err(|error| Error::internal("a question cannot be made a cache key", error))?;
     let hex: String = Sha256::digest(whole).iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!("answer:{hex}"))
+    Ok(format!("{}/answer/{hex}", ask.scope.tenant()))
 }
 
 /// An answer as bytes.
