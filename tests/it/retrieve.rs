@@ -14,7 +14,7 @@ use rag_api::resilience::Deadline;
 use rag_api::retrieve::filter::Filter;
 use rag_api::retrieve::{Backends, Config, Mode, Retrieval, RetrievalRequest, Retriever};
 use rag_api::vector_store::bm25::Bm25;
-use rag_api::vector_store::{Point, VectorStore};
+use rag_api::vector_store::{DocumentAttributes, Point, VectorStore};
 use rag_api::{catalog, embedding, models, rerank, vector_store};
 use serde_json::json;
 use tempfile::TempDir;
@@ -244,9 +244,10 @@ async fn scope_filter_and_top_k_hold() {
 async fn what_is_not_served_is_not_shown_and_leaves_no_gap() {
     let library = Library::open().await;
     library.add("current", &["Invoices are kept for ten years."]).await;
-    // More unpublished hits than a search fetches, all as good as the served one.
+    // More unpublished hits than a search fetches, all better than the served one.
     for i in 0..130 {
-        library.write(&format!("draft{i}"), 1, &["Invoices are kept for ten years."], Metadata::new()).await;
+        let draft = "How long are invoices kept?";
+        library.write(&format!("draft{i}"), 1, &[draft], Metadata::new()).await;
     }
     let next = library.put("current").await;
     library.write("current", next, &["Invoices are kept for eight years."], Metadata::new()).await;
@@ -263,16 +264,27 @@ async fn what_is_not_served_is_not_shown_and_leaves_no_gap() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn deletions_and_lost_readers_hold_before_the_store_knows() {
+async fn the_catalog_decides_before_the_store_knows() {
     let library = Library::with_documents().await;
     let retriever = library.retriever(library.late_interaction());
     let retention: DocumentId = "retention".parse().unwrap();
+    let bob = Principal::user("bob").unwrap();
+    let as_bob = RetrievalRequest { scope: Scope::new(tenant(), vec![bob.clone()]), ..request("invoices") };
 
-    let bob = vec![Principal::user("bob").unwrap()];
-    let patch = AttributesPatch { readers: Some(bob), ..AttributesPatch::default() };
-    library.catalog.patch(&tenant(), &retention, patch).await.unwrap().unwrap();
-    let retrieval = retriever.retrieve(&request("How long do we keep an invoice?")).await.unwrap();
-    assert!(found(&retrieval).contains(&"retention_0".to_owned()), "the owner stays a reader");
+    // The store lets Bob read; the catalog does not, then does, then no longer.
+    let attributes = DocumentAttributes {
+        principals: vec![ada(), bob.clone()],
+        title: "retention".to_owned(),
+        metadata: Metadata::new(),
+    };
+    library.store.set_attributes(&tenant(), &retention, 1, &attributes).await.unwrap();
+    for (readers, visible) in [(vec![], 0), (vec![bob], 2), (vec![], 0)] {
+        let patch = AttributesPatch { readers: Some(readers), ..AttributesPatch::default() };
+        library.catalog.patch(&tenant(), &retention, patch).await.unwrap().unwrap();
+        let retrieval = retriever.retrieve(&as_bob).await.unwrap();
+        assert_eq!(found(&retrieval).len(), visible);
+        assert_eq!(retrieval.explain.len(), visible, "nothing is explained that is not shown");
+    }
 
     library.catalog.tombstone(&tenant(), &retention, LEASE).await.unwrap().unwrap();
     let retrieval = retriever.retrieve(&request("How long do we keep an invoice?")).await.unwrap();
