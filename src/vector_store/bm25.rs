@@ -18,10 +18,6 @@ use crate::vector_store::SparseVector;
 /// Counts changes of tokens or weights; a store refuses vectors of another revision.
 pub const REVISION: u32 = 1;
 
-/// Length at which a document's weights are neither raised nor lowered, in tokens after stop words: what an English
-/// chunk of about 200 subword tokens (the chunks that the local models read) leaves, 150 words less their stop words.
-const AVERAGE_LENGTH: f64 = 90.0;
-
 /// Turns texts into BM25 vectors.
 #[derive(Debug)]
 pub struct Bm25 {
@@ -113,8 +109,12 @@ mod engine {
     use qdrant_edge::external::ordered_float::NotNan;
     use qdrant_edge::{SparseVector as EdgeSparseVector, TokenizerType};
 
-    use super::{AVERAGE_LENGTH, SparseVector};
+    use super::SparseVector;
     use crate::error::{Error, Result};
+
+    /// Length at which a document's weights are neither raised nor lowered, in tokens after stop words: what an English
+    /// chunk of about 200 subword tokens (the chunks that the local models read) leaves, 150 words less their stop words.
+    const AVERAGE_LENGTH: f64 = 90.0;
 
     #[derive(Debug)]
     pub(super) struct Model(EdgeBm25);
