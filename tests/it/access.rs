@@ -40,7 +40,7 @@ const ROUTES: &[(&str, &str, bool)] = &[
     ("GET", "/metrics", false),
     ("GET", "/openapi.json", false),
     ("GET", "/docs", false),
-    ("GET", "/docs/{*path}", false),
+    ("GET", "/docs/{file}", false),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,7 +55,7 @@ async fn no_route_answers_without_a_key_but_the_public_ones() {
 
     let app = TestApp::start().await;
     for (method, path, needs_key) in ROUTES {
-        let path = path.replace("{id}", "some-id").replace("{*path}", "index.html");
+        let path = path.replace("{id}", "some-id").replace("{file}", "index.html");
         let method: Method = method.parse().unwrap();
         let bare = app.client.request(method.clone(), app.url(&path)).send().await.unwrap().status().as_u16();
         let wrong = app.request("rag_wrong_key", method.clone(), &path).send().await.unwrap().status().as_u16();
