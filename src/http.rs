@@ -1,8 +1,8 @@
 //! The HTTP server: one table of routes, middleware in order, errors → status in one place.
 //!
-//! A request passes, in this order: [`observe`] (request id, log, metrics, error bodies) → a net under panics →
-//! the client address's limit ([`address`]) → the route's deadline, key, key's limit and admission ([`guard`]) → the
-//! handler. [`routes`] says which of these a route has; health, readiness and metrics have none.
+//! A request passes, in this order: `observe` (request id, log, metrics, error bodies) → a net under panics → the
+//! client address's limit (`address`) → the route's deadline, key, key's limit and admission (`guard`) → the handler.
+//! `routes` says which of these a route has; health, readiness and metrics have none.
 
 mod address;
 mod admission;

@@ -121,6 +121,11 @@ impl TestApp {
         self.dir.take().expect("the data")
     }
 
+    /// Tells the app to stop, as SIGTERM does; it still drains.
+    pub(crate) fn begin_stop(&self) {
+        self.stop.cancel();
+    }
+
     /// Where its data is.
     pub(crate) fn data(&self) -> &Path {
         self.dir.as_ref().expect("it runs").path()
