@@ -29,6 +29,8 @@ use crate::{blob, cache, catalog, embedding, limit, llm, models, rerank, telemet
 
 /// Longest time for one call of an embedding, with its retries.
 const EMBEDDING_TIME: Duration = Duration::from_secs(5);
+/// Tokens that a model adds to each text ([CLS] and [SEP]).
+const SPECIAL_TOKENS: usize = 2;
 /// Most text that is read out of one document, in bytes.
 const MAX_TEXT_BYTES: u64 = 64 << 20;
 
@@ -60,10 +62,11 @@ impl App {
         let pdfium = models::pdfium_library(&config.models)?;
         let embedder = embedding::build(&config.embedding, &config.models)?;
         let model = embedder.model().clone();
-        if config.ingest.chunk_tokens > model.max_tokens {
+        let most = model.max_tokens.saturating_sub(SPECIAL_TOKENS);
+        if config.ingest.chunk_tokens > most {
+            let (tokens, name) = (config.ingest.chunk_tokens, &model.name);
             return Err(Error::config(format!(
-                "RAG_CHUNK_TOKENS is {}, but {} reads at most {} tokens",
-                config.ingest.chunk_tokens, model.name, model.max_tokens
+                "RAG_CHUNK_TOKENS is {tokens}, but {name} reads at most {most} tokens besides its own"
             )));
         }
         let reranker = rerank::build(&config.rerank, &config.models, &embedder)?;

@@ -2,12 +2,12 @@
 
 mod view;
 
+use axum::Json as Answer;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::Json as Answer;
 
 use crate::catalog::Status;
 use crate::error::{Error, Result};
@@ -17,7 +17,7 @@ use crate::http::problem::{Problem, Refusal};
 use crate::http::state::AppState;
 use crate::http::upload::{FormUpload, TextUpload, Uploads};
 use crate::ingest::{Original, Upload};
-use view::{ChunkList, ChunkView, DocumentList, DocumentPatch, DocumentView, Submission, SubmissionList};
+use view::{ChunkList, ChunkView, DocumentList, DocumentPatch, DocumentView, FileBytes, Submission, UploadResponse};
 
 const DEFAULT_PAGE: u32 = 50;
 const MAX_PAGE: u32 = 100;
@@ -29,12 +29,11 @@ const MAX_CHUNKS: u32 = 500;
 /// Accepted means stored: the document is processed even if the server stops now. Without `document_id` this always
 /// creates a new one; with an `Idempotency-Key`, the same request again gives the same document.
 #[utoipa::path(
-    post, path = "/v1/documents", tag = "documents",
+    post, path = "/v1/documents", tag = "documents", operation_id = "upload_documents",
     params(("Idempotency-Key" = Option<String>, Header, description = "Kept for 24 hours; at most 255 characters")),
     request_body(content((TextUpload = "application/json"), (FormUpload = "multipart/form-data"))),
     responses(
-        (status = 202, description = "Accepted: one, or `documents` where the form held several files", content(
-            (Submission = "application/json"), (SubmissionList = "application/json"))),
+        (status = 202, description = "Accepted: one, or `documents` where the form held several files", body = UploadResponse),
         (status = 409, description = "The same `Idempotency-Key` with another body, or the `document_id` is taken",
             body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "A file is over the limit", body = Problem, content_type = "application/problem+json"),
@@ -45,23 +44,18 @@ pub(super) async fn upload(
     State(state): State<AppState>,
     call: Call,
     Uploads(uploads): Uploads,
-) -> Result<Response, Refusal> {
-    let several = uploads.len() > 1;
+) -> Result<(StatusCode, Answer<UploadResponse>), Refusal> {
     let mut documents = Vec::with_capacity(uploads.len());
     for upload in uploads {
         let submitted = state.services.ingester.create(&call.identity, upload).await?;
         documents.push(Submission::of(&submitted.record));
     }
-    let body = match documents.pop() {
-        Some(document) if !several => Answer(document).into_response(),
-        last => Answer(SubmissionList { documents: documents.into_iter().chain(last).collect() }).into_response(),
-    };
-    Ok((StatusCode::ACCEPTED, body).into_response())
+    Ok((StatusCode::ACCEPTED, Answer(UploadResponse::of(documents))))
 }
 
 /// List documents.
 #[utoipa::path(
-    get, path = "/v1/documents", tag = "documents",
+    get, path = "/v1/documents", tag = "documents", operation_id = "list_documents",
     params(
         ("status" = Option<String>, Query, description = "Only `processing`, `indexed` or `failed` ones"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "50 by default"),
@@ -90,7 +84,7 @@ pub(super) async fn list(
 
 /// Look at a document.
 #[utoipa::path(
-    get, path = "/v1/documents/{id}", tag = "documents",
+    get, path = "/v1/documents/{id}", tag = "documents", operation_id = "get_document",
     params(("id" = String, Path, description = "The document's id")),
     responses(
         (status = 200, description = "The document", body = DocumentView),
@@ -110,7 +104,7 @@ pub(super) async fn get(
 ///
 /// Answers come from the old content until the new one is ready, then from the new one.
 #[utoipa::path(
-    put, path = "/v1/documents/{id}", tag = "documents",
+    put, path = "/v1/documents/{id}", tag = "documents", operation_id = "put_document",
     params(("id" = String, Path, description = "The document's id")),
     request_body(content((TextUpload = "application/json"), (FormUpload = "multipart/form-data"))),
     responses(
@@ -143,7 +137,7 @@ pub(super) async fn put(
 
 /// Change title, metadata or readers; the next question sees it.
 #[utoipa::path(
-    patch, path = "/v1/documents/{id}", tag = "documents",
+    patch, path = "/v1/documents/{id}", tag = "documents", operation_id = "change_document",
     params(("id" = String, Path, description = "The document's id")),
     request_body = DocumentPatch,
     responses(
@@ -164,7 +158,7 @@ pub(super) async fn patch(
 
 /// Delete a document; it is gone from every answer, cache and store once this returns.
 #[utoipa::path(
-    delete, path = "/v1/documents/{id}", tag = "documents",
+    delete, path = "/v1/documents/{id}", tag = "documents", operation_id = "delete_document",
     params(("id" = String, Path, description = "The document's id")),
     responses(
         (status = 204, description = "Gone"),
@@ -182,7 +176,7 @@ pub(super) async fn delete(
 
 /// Process a failed document again.
 #[utoipa::path(
-    post, path = "/v1/documents/{id}/retry", tag = "documents",
+    post, path = "/v1/documents/{id}/retry", tag = "documents", operation_id = "retry_document",
     params(("id" = String, Path, description = "The document's id")),
     responses(
         (status = 202, description = "Queued again", body = Submission),
@@ -201,10 +195,10 @@ pub(super) async fn retry(
 
 /// Download the original.
 #[utoipa::path(
-    get, path = "/v1/documents/{id}/content", tag = "documents",
+    get, path = "/v1/documents/{id}/content", tag = "documents", operation_id = "get_document_content",
     params(("id" = String, Path, description = "The document's id")),
     responses(
-        (status = 200, description = "The bytes, always as an attachment", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 200, description = "The bytes, always as an attachment", body = FileBytes, content_type = "application/octet-stream"),
         (status = 404, description = "There is none, or it is not yours", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -220,7 +214,7 @@ pub(super) async fn content(
 
 /// The chunks that answers come from.
 #[utoipa::path(
-    get, path = "/v1/documents/{id}/chunks", tag = "documents",
+    get, path = "/v1/documents/{id}/chunks", tag = "documents", operation_id = "list_chunks",
     params(
         ("id" = String, Path, description = "The document's id"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 500, description = "100 by default"),

@@ -29,7 +29,8 @@ pub(super) struct Call {
     pub(super) context: RequestContext,
     pub(super) identity: Arc<Identity>,
     pub(super) deadline: Deadline,
-    pub(super) admission: Admission,
+    /// The call's place; who keeps the call keeps it.
+    pub(super) _admission: Admission,
 }
 
 impl Call {
@@ -38,7 +39,7 @@ impl Call {
             context: extensions.get::<RequestContext>()?.clone(),
             identity: extensions.get::<Arc<Identity>>()?.clone(),
             deadline: *extensions.get::<Deadline>()?,
-            admission: extensions.get::<Admission>()?.clone(),
+            _admission: extensions.get::<Admission>()?.clone(),
         })
     }
 
@@ -226,9 +227,7 @@ mod tests {
 
     fn wrong_at(json: &str) -> (String, String) {
         match parse::<Body>(json.as_bytes()) {
-            Err(Refusal::Failed(error)) => {
-                (error.pointer().unwrap_or("none").to_owned(), error.message().to_owned())
-            }
+            Err(Refusal::Failed(error)) => (error.pointer().unwrap_or("none").to_owned(), error.message().to_owned()),
             other => panic!("{json}: {other:?}"),
         }
     }

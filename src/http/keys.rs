@@ -19,7 +19,7 @@ const MAX_PAGE: u32 = 100;
 
 /// List keys.
 #[utoipa::path(
-    get, path = "/v1/keys", tag = "keys",
+    get, path = "/v1/keys", tag = "keys", operation_id = "list_keys",
     params(
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "50 by default"),
         ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before"),
@@ -45,7 +45,7 @@ pub(super) async fn list(
 
 /// Make a key. Its secret is in this answer and nowhere else.
 #[utoipa::path(
-    post, path = "/v1/keys", tag = "keys",
+    post, path = "/v1/keys", tag = "keys", operation_id = "create_key",
     request_body = KeyRequest,
     responses(
         (status = 201, description = "The key, with its secret", body = CreatedKey),
@@ -66,7 +66,7 @@ pub(super) async fn create(
 
 /// Look at a key.
 #[utoipa::path(
-    get, path = "/v1/keys/{id}", tag = "keys",
+    get, path = "/v1/keys/{id}", tag = "keys", operation_id = "get_key",
     params(
         ("id" = String, Path, description = "The key's id"),
         ("tenant" = Option<String>, Query, description = "Another tenant, for the operator's key alone"),
@@ -88,7 +88,7 @@ pub(super) async fn get(
 
 /// Change a key's name, groups, scopes, expiry, or whether it works.
 #[utoipa::path(
-    patch, path = "/v1/keys/{id}", tag = "keys",
+    patch, path = "/v1/keys/{id}", tag = "keys", operation_id = "change_key",
     params(
         ("id" = String, Path, description = "The key's id"),
         ("tenant" = Option<String>, Query, description = "Another tenant, for the operator's key alone"),
@@ -115,7 +115,7 @@ pub(super) async fn patch(
 
 /// Revoke a key for good; it stops working everywhere within 5 s.
 #[utoipa::path(
-    delete, path = "/v1/keys/{id}", tag = "keys",
+    delete, path = "/v1/keys/{id}", tag = "keys", operation_id = "revoke_key",
     params(
         ("id" = String, Path, description = "The key's id"),
         ("tenant" = Option<String>, Query, description = "Another tenant, for the operator's key alone"),

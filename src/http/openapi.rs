@@ -4,7 +4,10 @@ use axum::http::Method;
 use utoipa::openapi::path::{HttpMethod, Operation, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{KnownFormat, SchemaFormat, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, ObjectBuilder, OpenApi as Description, Ref, RefOr, ResponseBuilder, SecurityRequirement};
+use utoipa::openapi::{
+    ContentBuilder, ObjectBuilder, OpenApi as Description, Ref, RefOr, Required, Response, ResponseBuilder,
+    SecurityRequirement,
+};
 use utoipa::{Modify, OpenApi};
 
 use crate::http::problem::{Problem, scope_name};
@@ -53,7 +56,8 @@ struct FromTable;
 impl Modify for FromTable {
     fn modify(&self, openapi: &mut Description) {
         let components = openapi.components.get_or_insert_default();
-        components.add_security_scheme("api_key", SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key"))));
+        components
+            .add_security_scheme("api_key", SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key"))));
         components.add_security_scheme("bearer", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
         for route in route_table() {
             let Some(path) = openapi.paths.paths.get_mut(route.path) else { continue };
@@ -89,7 +93,8 @@ fn describe(operation: &mut Operation, route: &RouteInfo) {
     parameters.insert(0, header("x-request-id", "Taken over into the response and the log", Type::String));
     parameters.insert(1, header(guard::TIMEOUT.as_str(), "Shortens the deadline of the request", Type::Integer));
     let forbidden = format!("The key is unknown, revoked or expired, or lacks the scope `{}`", scope_name(scope));
-    let takes_input = operation.request_body.is_some() || operation.parameters.as_ref().is_some_and(|all| all.len() > 2);
+    let takes_input =
+        operation.request_body.is_some() || operation.parameters.as_ref().is_some_and(|all| all.len() > 2);
     let common = [
         ("400", "It cannot be read", takes_input),
         ("401", "No key was sent", true),
@@ -105,21 +110,21 @@ fn describe(operation: &mut Operation, route: &RouteInfo) {
     }
 }
 
-fn problem(description: &str) -> RefOr<utoipa::openapi::Response> {
+fn problem(description: &str) -> RefOr<Response> {
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
     RefOr::T(ResponseBuilder::new().description(description).content("application/problem+json", content).build())
 }
 
-fn header(name: &str, description: &str, kind: Type) -> Parameter {
+fn header(name: &str, description: &str, kind: Type) -> RefOr<Parameter> {
     let mut schema = ObjectBuilder::new().schema_type(kind.clone());
     if kind == Type::Integer {
         schema = schema.format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64))).minimum(Some(1));
     }
-    ParameterBuilder::new()
+    let parameter = ParameterBuilder::new()
         .name(name)
         .parameter_in(ParameterIn::Header)
-        .required(utoipa::openapi::Required::False)
+        .required(Required::False)
         .description(Some(description))
-        .schema(Some(schema))
-        .build()
+        .schema(Some(schema));
+    RefOr::T(parameter.build())
 }

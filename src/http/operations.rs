@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, LazyLock};
 
+use axum::Json as Reply;
 use axum::extract::State;
 use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
-use axum::Json as Reply;
 use bytes::Bytes;
 use serde::Serialize;
 use utoipa_swagger_ui::Config as SwaggerConfig;
@@ -103,7 +103,7 @@ pub(super) async fn docs() -> Redirect {
 #[utoipa::path(
     get, path = "/docs/{file}", tag = "operations",
     params(("file" = String, Path, description = "Such as `index.html`")),
-    responses((status = 200, description = "The file", body = Vec<u8>, content_type = "*/*")),
+    responses((status = 200, description = "The file", body = String, content_type = "*/*")),
 )]
 pub(super) async fn docs_file(IdPath(file): IdPath) -> Result<Response, Refusal> {
     let found = utoipa_swagger_ui::serve(&file, Arc::clone(&SWAGGER));

@@ -2,10 +2,10 @@
 
 mod view;
 
+use axum::Json as Reply;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::Json as Reply;
 
 use crate::answer::{Answer, Answerer, FailureCode, Question};
 use crate::error::ErrorKind;
@@ -15,8 +15,8 @@ use crate::http::problem::{Problem, Refusal};
 use crate::http::sse;
 use crate::http::state::AppState;
 use crate::resilience::Deadline;
-pub(super) use view::{DoneEvent, ExplainView, QueryRequest, QueryResponse, SearchRequest, SearchResponse, SourceView};
-pub(super) use view::{SourcesEvent, TokenEvent};
+pub(super) use view::{DoneEvent, SourceView, SourcesEvent, TokenEvent, failure};
+use view::{QueryRequest, QueryResponse, SearchRequest, SearchResponse};
 
 /// Ask a question.
 ///
@@ -79,7 +79,7 @@ pub(super) async fn search(
 async fn answer_in_time(answerer: &Answerer, question: Question) -> Result<Answer, Refusal> {
     let cut = Deadline::after(question.deadline.remaining() + GRACE / 2);
     match cut.run("the answer", answerer.answer(question)).await {
-        Err(error) if error.kind() == ErrorKind::Timeout => Ok(view::failure(FailureCode::Timeout)),
+        Err(error) if error.kind() == ErrorKind::Timeout => Ok(failure(FailureCode::Timeout)),
         result => Ok(result?),
     }
 }

@@ -187,8 +187,10 @@ mod tests {
 
     #[test]
     fn the_table_and_openapi_name_the_same_routes() {
-        let ours: BTreeSet<String> =
-            route_table().iter().map(|route| format!("{} {}", route.method.as_str().to_lowercase(), route.path)).collect();
+        let ours: BTreeSet<String> = route_table()
+            .iter()
+            .map(|route| format!("{} {}", route.method.as_str().to_lowercase(), route.path))
+            .collect();
         let described: serde_json::Value = serde_json::from_str(&crate::http::openapi_json()).unwrap();
         let mut theirs = BTreeSet::new();
         for (path, methods) in described["paths"].as_object().unwrap() {

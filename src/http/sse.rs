@@ -130,7 +130,7 @@ mod tests {
                 scopes: vec![KeyScope::Query],
             }),
             deadline: Deadline::after(deadline),
-            admission: gates.admit(LimitClass::Query).await.unwrap(),
+            _admission: gates.admit(LimitClass::Query).await.unwrap(),
         };
         (call, gates)
     }

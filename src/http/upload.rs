@@ -315,7 +315,8 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>> {
 /// writing. It never names a file of ours.
 fn display_name(sent: &str) -> Option<String> {
     let base = sent.rsplit(['/', '\\']).next().unwrap_or_default();
-    let hidden = |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    let hidden =
+        |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
     let shown: String = base.nfc().filter(|c| !c.is_control() && !hidden(*c)).collect();
     let shown = shown.trim();
     let shown = &shown[..shown.floor_char_boundary(MAX_FILENAME)];

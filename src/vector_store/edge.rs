@@ -14,7 +14,7 @@ mod search;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use qdrant_edge::external::ordered_float::OrderedFloat;
@@ -58,6 +58,8 @@ pub struct EdgeStore {
     writers: Arc<Semaphore>,
     searches: Arc<Semaphore>,
     optimizations: Arc<Semaphore>,
+    /// Something was written since the last optimization.
+    changed: AtomicBool,
     /// Numbers of the calls of `flush`, and the highest that a finished flush covers.
     flush_calls: AtomicU64,
     flushed: Mutex<u64>,
@@ -92,6 +94,7 @@ impl EdgeStore {
             writers: Arc::new(Semaphore::new(1)),
             searches: Arc::new(Semaphore::new(threads)),
             optimizations: Arc::new(Semaphore::new(1)),
+            changed: AtomicBool::new(true),
             flush_calls: AtomicU64::new(0),
             flushed: Mutex::new(0),
         })
@@ -115,6 +118,7 @@ impl EdgeStore {
     }
 
     async fn update(&self, operation: UpdateOperation) -> Result<()> {
+        self.changed.store(true, Ordering::SeqCst);
         self.run(&self.writers, move |shard| shard.update(operation).map_err(failed)).await
     }
 }
@@ -210,6 +214,10 @@ impl VectorStore for EdgeStore {
     }
 
     async fn optimize(&self) -> Result<bool> {
+        if !self.changed.swap(false, Ordering::SeqCst) {
+            return Ok(false);
+        }
+        crate::hold::passing("optimize");
         // Beside the writers: the engine redirects writes while it rebuilds a segment.
         self.run(&self.optimizations, |shard| {
             let worked = shard.optimize().map_err(failed)?;

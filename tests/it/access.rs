@@ -155,7 +155,9 @@ impl World {
 
     fn text(&mut self, marker: &str) -> String {
         let topic = TOPICS.choose(&mut self.random).unwrap();
-        format!("The rule about {topic} has the code {marker}. Ask the office about {topic} before the end of the month.")
+        format!(
+            "The rule about {topic} has the code {marker}. Ask the office about {topic} before the end of the month."
+        )
     }
 
     async fn create(&mut self) {
@@ -223,7 +225,8 @@ impl World {
         let target = self.documents.choose(&mut self.random).unwrap().clone();
         let query = if n.is_multiple_of(2) { format!("code {}", target.marker) } else { format!("rule about {topic}") };
         let mode = ["hybrid", "dense", "sparse"][n % 3];
-        let body = json!({ "query": query, "top_k": 50, "rerank": false, "mode": mode, "explain": n.is_multiple_of(5) });
+        let body =
+            json!({ "query": query, "top_k": 50, "rerank": false, "mode": mode, "explain": n.is_multiple_of(5) });
         let user = &self.users[asker];
         let (status, answer) = self.app.post(&user.key, "/v1/search", &body).await;
         assert_eq!(status, 200, "{answer}");
@@ -280,7 +283,9 @@ async fn nothing_foreign_comes_out_of_any_route() {
     assert!(found > QUERIES, "the queries found almost nothing ({found}): they prove nothing");
     let metrics = world.app.metrics().await;
     let dropped = metrics.lines().find(|line| {
-        line.starts_with("rag_access_recheck_dropped_total") && line.contains("reason=\"access\"") && !line.ends_with(" 0")
+        line.starts_with("rag_access_recheck_dropped_total")
+            && line.contains("reason=\"access\"")
+            && !line.ends_with(" 0")
     });
     assert_eq!(dropped, None, "the second check had to drop something for lack of access");
     println!("{QUERIES} searches and {RERANKED} reranked answers found {found} passages, none of them foreign");

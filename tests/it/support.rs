@@ -1,7 +1,6 @@
 //! What the tests share: the product, started in this process on a free port, or as the real binary.
 #![allow(dead_code, reason = "each helper is used by some of the modules")]
 
-
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -104,8 +103,10 @@ impl TestApp {
         let running = tokio::spawn(app.run(Listeners { api, metrics: None }, stop.clone()));
         let client = reqwest::Client::new();
         let app = Self { base, admin_key: ADMIN_KEY.to_owned(), client, dir, stop, running: Some(running) };
-        eventually("ready", || async { app.client.get(app.url("/ready")).send().await.is_ok_and(|r| r.status() == 200) })
-            .await;
+        eventually("ready", || async {
+            app.client.get(app.url("/ready")).send().await.is_ok_and(|r| r.status() == 200)
+        })
+        .await;
         app
     }
 

@@ -20,6 +20,7 @@ pub(in crate::http) struct Submission {
     #[schema(schema_with = status_schema)]
     status: Status,
     /// Its newest version.
+    #[schema(value_type = u64)]
     version: Version,
 }
 
@@ -35,6 +36,31 @@ pub(in crate::http) struct SubmissionList {
     /// One for each file.
     pub(super) documents: Vec<Submission>,
 }
+
+/// What became of an upload: one document, or several where the form held several files.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub(in crate::http) enum UploadResponse {
+    /// One.
+    One(Submission),
+    /// Several.
+    Several(SubmissionList),
+}
+
+impl UploadResponse {
+    pub(super) fn of(mut documents: Vec<Submission>) -> Self {
+        match documents.pop() {
+            Some(only) if documents.is_empty() => Self::One(only),
+            last => Self::Several(SubmissionList { documents: documents.into_iter().chain(last).collect() }),
+        }
+    }
+}
+
+/// The bytes of a file.
+#[derive(utoipa::ToSchema)]
+#[schema(value_type = String, format = Binary)]
+#[allow(dead_code, reason = "describes a body for OpenAPI; it is streamed")]
+pub(in crate::http) struct FileBytes(Vec<u8>);
 
 /// A document.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -65,6 +91,7 @@ pub(in crate::http) struct DocumentView {
     /// Why the newest version failed.
     error: Option<FailureView>,
     /// The newest version that was accepted.
+    #[schema(value_type = u64)]
     version: Version,
     /// Chunks of what is served now; 0 if nothing is.
     chunks: u32,

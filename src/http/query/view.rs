@@ -38,7 +38,6 @@ pub(in crate::http) struct QueryRequest {
     pub(super) stream: bool,
     /// Which branches search.
     #[serde(default)]
-    #[schema(inline)]
     mode: Mode,
     /// Whether passages are reranked.
     #[serde(default = "yes")]
@@ -65,7 +64,6 @@ pub(in crate::http) struct SearchRequest {
     filters: Option<Value>,
     /// Which branches search.
     #[serde(default)]
-    #[schema(inline)]
     mode: Mode,
     /// Whether passages are reranked.
     #[serde(default = "yes")]
@@ -217,7 +215,6 @@ pub(in crate::http) struct AnswerFields {
     /// Whether something went wrong.
     error: bool,
     /// What went wrong.
-    #[schema(inline)]
     code: Option<FailureCode>,
     /// The request's id, as in `x-request-id`.
     request_id: String,

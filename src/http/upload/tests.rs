@@ -13,8 +13,11 @@ fn json_request(json: &str) -> Request {
 fn form(parts: &[(&str, Option<&str>, &str)]) -> Request {
     let mut body = String::new();
     for (name, filename, content) in parts {
-        let filename = filename.map_or_else(String::new, |name| format!("; filename=\"{name}\"\r\nContent-Type: text/x"));
-        body.push_str(&format!("--B\r\nContent-Disposition: form-data; name=\"{name}\"{filename}\r\n\r\n{content}\r\n"));
+        let filename =
+            filename.map_or_else(String::new, |name| format!("; filename=\"{name}\"\r\nContent-Type: text/x"));
+        body.push_str(&format!(
+            "--B\r\nContent-Disposition: form-data; name=\"{name}\"{filename}\r\n\r\n{content}\r\n"
+        ));
     }
     body.push_str("--B--\r\n");
     Request::builder().header(CONTENT_TYPE, "multipart/form-data; boundary=B").body(Body::from(body)).unwrap()

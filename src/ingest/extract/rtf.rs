@@ -121,10 +121,7 @@ impl<'a> Rtf<'a> {
                 b'}' => self.close(),
                 b'\\' => self.control(),
                 b'\r' | b'\n' | 0 => {}
-                byte if self.to_skip > 0 => {
-                    let _ = byte;
-                    self.to_skip -= 1;
-                }
+                _ if self.to_skip > 0 => self.to_skip -= 1,
                 byte => self.pending.push(byte),
             }
         }

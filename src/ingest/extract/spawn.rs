@@ -98,7 +98,10 @@ fn died(status: ExitStatus, complained: &str, limits: Limits) -> Result<Result<E
     // Rust and C++ say so when an allocation fails; the kernel's own killer sends SIGKILL.
     let says_memory =
         ["memory allocation", "bad_alloc", "out of memory"].iter().any(|words| complained.contains(words));
+    // pdfium aborts without a word; whatever else aborts says why.
+    let is_silent = complained.trim().is_empty();
     Ok(Err(match status.signal() {
+        Some(ABRT) if is_silent => out_of_memory(),
         Some(XCPU) => failure::timeout(limits.timeout.as_secs()),
         Some(KILL) => out_of_memory(),
         _ if says_memory => out_of_memory(),
@@ -107,6 +110,7 @@ fn died(status: ExitStatus, complained: &str, limits: Limits) -> Result<Result<E
 }
 
 // Signal numbers that are the same on every Linux and BSD this runs on.
+const ABRT: i32 = 6;
 const KILL: i32 = 9;
 const XCPU: i32 = 24;
 
@@ -130,9 +134,10 @@ mod tests {
     fn each_way_of_dying_is_told_apart() {
         assert_eq!(reason(XCPU, ""), FailureReason::Timeout);
         assert_eq!(reason(KILL, ""), FailureReason::TooLarge);
-        // SIGABRT with and without words, SIGSEGV, and a plain exit.
-        assert_eq!(reason(6, "memory allocation of 99 bytes failed"), FailureReason::TooLarge);
-        assert_eq!(reason(6, "thread has overflowed its stack"), FailureReason::Malformed);
+        assert_eq!(reason(ABRT, ""), FailureReason::TooLarge);
+        assert_eq!(reason(ABRT, "memory allocation of 99 bytes failed"), FailureReason::TooLarge);
+        assert_eq!(reason(ABRT, "thread has overflowed its stack"), FailureReason::Malformed);
+        // SIGSEGV, and a plain exit.
         assert_eq!(reason(11, ""), FailureReason::Malformed);
         assert_eq!(reason(1 << 8, ""), FailureReason::Malformed);
         let unlimited = died(ExitStatus::from_raw(child::EXIT_BAD_START << 8), "no", Limits::default());

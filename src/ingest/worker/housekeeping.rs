@@ -38,7 +38,6 @@ impl Worker {
         if self.catalog.stats().await?.oldest_queued.is_some() {
             return Ok(());
         }
-        crate::hold::passing("optimize");
         if self.store.optimize().await? {
             tracing::info!("vector store optimized");
         }

@@ -76,17 +76,19 @@ impl Writer {
 
     pub(super) fn text(&mut self, text: &str) {
         if self.in_title {
-            self.title.get_or_insert_default().push_str(text);
-        } else if self.skipping.is_some() {
-        } else if self.preformatted > 0 {
-            self.inline.push_str(text);
-        } else {
-            for (index, word) in text.split(|c: char| c.is_ascii_whitespace()).enumerate() {
-                if index > 0 && !self.inline.is_empty() && !self.inline.ends_with([' ', '\n']) {
-                    self.inline.push(' ');
-                }
-                self.inline.push_str(word);
+            return self.title.get_or_insert_default().push_str(text);
+        }
+        if self.skipping.is_some() {
+            return;
+        }
+        if self.preformatted > 0 {
+            return self.inline.push_str(text);
+        }
+        for (index, word) in text.split(|c: char| c.is_ascii_whitespace()).enumerate() {
+            if index > 0 && !self.inline.is_empty() && !self.inline.ends_with([' ', '\n']) {
+                self.inline.push(' ');
             }
+            self.inline.push_str(word);
         }
     }
 

@@ -14,7 +14,7 @@ const PARAGRAPH_STEP: f32 = 1.75;
 /// The text of a page, as far as it lies in `area`: what is drawn beside the page, nobody sees.
 pub(super) fn text(page: &PdfPageText<'_>, area: Option<PdfRect>) -> String {
     let (mut out, mut seen) = (String::new(), Seen::default());
-    let mut line = None::<Line>;
+    let mut last = None::<Place>;
     // Set at a line break until the next character tells what kind of break it was.
     let mut broken = false;
     for character in page.chars().iter() {
@@ -35,22 +35,29 @@ pub(super) fn text(page: &PdfPageText<'_>, area: Option<PdfRect>) -> String {
                     continue;
                 }
                 if std::mem::take(&mut broken) {
-                    end_line(&mut out, c, line.as_ref(), place.as_ref());
+                    end_line(&mut out, c, last.as_ref(), place.as_ref());
                 }
-                if let (Some(place), false) = (place, c.is_whitespace()) {
-                    line = Some(Line { y: place.y, size: place.size });
+                let one_glyph = place.as_ref().zip(last.as_ref()).is_some_and(|(place, last)| place.is_at(last));
+                push(&mut out, c, one_glyph);
+                if !c.is_whitespace() {
+                    last = place.or(last);
                 }
-                out.push(c);
             }
         }
     }
     out
 }
 
-/// The last character's base line and size.
-struct Line {
-    y: f32,
-    size: f32,
+/// Adds a character. A glyph for lam and alef, in text that pdfium has turned to reading order, comes with the two
+/// letters the wrong way round.
+fn push(out: &mut String, c: char, is_of_last_glyph: bool) {
+    match out.chars().next_back() {
+        Some(alef @ ('ا' | 'أ' | 'إ' | 'آ' | 'ٱ')) if c == 'ل' && is_of_last_glyph => {
+            out.pop();
+            out.extend([c, alef]);
+        }
+        _ => out.push(c),
+    }
 }
 
 struct Place {
@@ -67,6 +74,11 @@ impl Place {
         Some(Self { x: x.value, y: y.value, size })
     }
 
+    /// Whether both are parts of one glyph.
+    fn is_at(&self, other: &Self) -> bool {
+        (self.x - other.x).abs() < 0.01 && (self.y - other.y).abs() < 0.01
+    }
+
     /// Beyond `area` by half a line: a character that begins outside may reach in.
     fn is_outside(&self, area: &PdfRect) -> bool {
         let margin = self.size / 2.0;
@@ -77,7 +89,7 @@ impl Place {
     }
 }
 
-fn end_line(out: &mut String, next: char, before: Option<&Line>, after: Option<&Place>) {
+fn end_line(out: &mut String, next: char, before: Option<&Place>, after: Option<&Place>) {
     let kept = out.trim_end_matches(' ').len();
     out.truncate(kept);
     // A word that was cut at the line's end is one word; a name such as "Just-in-Time" keeps its hyphen.
@@ -116,5 +128,22 @@ impl Seen {
             self.0.entry((c, x, y)).or_default().push((place.x, place.y));
         }
         twin
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ligature_of_lam_and_alef_is_put_right() {
+        let mut out = "ا".to_owned();
+        push(&mut out, 'إ', false);
+        push(&mut out, 'ل', true);
+        push(&mut out, 'ن', false);
+        assert_eq!(out, "الإن");
+        let mut out = "ا".to_owned();
+        push(&mut out, 'ل', false);
+        assert_eq!(out, "ال");
     }
 }

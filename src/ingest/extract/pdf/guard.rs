@@ -6,8 +6,8 @@ use regex::bytes::Regex;
 use super::super::failure::{Reading, malformed, too_large};
 use super::super::package::CEILING;
 
-/// Dictionaries of streams are never packed themselves, so a search sees them all. Nor is a page tree's root in the
-/// files where damage is to be found; where it is packed, pdfium is left to judge.
+/// Dictionaries of streams are never packed themselves, so a search sees them all. A page tree may be; then pdfium is
+/// left to judge it.
 pub(super) fn check(bytes: &[u8]) -> Reading<()> {
     check_pictures(bytes)?;
     check_page_count(bytes)
