@@ -70,8 +70,11 @@ impl App {
             )));
         }
         let reranker = rerank::build(&config.rerank, &config.models, &embedder)?;
-        let embedder: Arc<dyn Embedder> =
-            Arc::new(RetryingEmbedder::new(embedder, Retry::new("embedding", retry::Policy::default()), EMBEDDING_TIME));
+        let embedder: Arc<dyn Embedder> = Arc::new(RetryingEmbedder::new(
+            embedder,
+            Retry::new("embedding", retry::Policy::default()),
+            EMBEDDING_TIME,
+        ));
         let store = vector_store::build(&config.vector_store, &model)?;
         let store: Arc<dyn VectorStore> = Arc::new(BreakerStore::new(store, breaker("vector_store")));
         let catalog = catalog::build(&config.catalog).await?;

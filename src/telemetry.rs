@@ -30,7 +30,9 @@ pub struct Config {
 /// # Errors
 /// [`crate::error::ErrorKind::Config`] if the filter cannot be read.
 pub fn init_logs(config: &Config) -> Result<()> {
-    let filter = EnvFilter::try_new(&config.filter).map_err(|error| {
+    // Before the configured filter, which so has the last word: the embedded store's engine warns of choices that are
+    // its host's to make and are made.
+    let filter = EnvFilter::try_new(format!("qdrant_edge=error,{}", config.filter)).map_err(|error| {
         Error::config(format!("the log filter `{}` cannot be read", config.filter)).with_source(error)
     })?;
     let registry = tracing_subscriber::registry().with(filter);

@@ -8,7 +8,10 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{AttributesPatch, DocumentRecord, Job, Lease, NewDocument, Progress, Publication, Publish, Served, Stage, Status, Work};
+use super::{
+    AttributesPatch, DocumentRecord, Job, Lease, NewDocument, Progress, Publication, Publish, Served, Stage, Status,
+    Work,
+};
 use crate::document::{Failure, Principal, Version};
 use crate::error::{Error, ErrorKind, Result};
 

@@ -35,6 +35,9 @@ pub(crate) fn serve(mut config: Config, arguments: &ServeArgs) -> Result<()> {
             None => None,
         };
         let app = App::build(config).await?;
+        if let Ok(address) = api.local_addr() {
+            tracing::info!(%address, "listening");
+        }
         app.run(Listeners { api, metrics }, stop).await
     })
 }

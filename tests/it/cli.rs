@@ -86,7 +86,7 @@ async fn a_wrong_key_a_missing_path_and_a_missing_server_are_one_line_each() {
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_are_created_listed_and_revoked_in_the_database() {
     let app = TestApp::start().await;
-    let database = settings(app.dir.path());
+    let database = settings(app.data());
     let created = run(&["keys", "create", "--user", "ida", "--scopes", "query", "--groups", "a,b"], &database).await;
     assert_eq!(created.code, Some(0), "{}", created.err);
     let key = created.out.trim();

@@ -25,22 +25,9 @@ async fn an_upload_survives_a_kill_at_every_step() {
         for round in 0..ROUNDS {
             let id = format!("doc-{round}");
             let (server, held) = held_server(data.path(), point).await;
-            let upload = upload(&server, &id, 1);
-            tokio::pin!(upload);
-            // The request answers unless it is held itself; either way the point is reached.
-            let mut arrived = Box::pin(held.wait());
-            tokio::select! {
-                answer = &mut upload => {
-                    if answer == Some(202) {
-                        acknowledged.insert(id);
-                    }
-                    assert_eq!(arrived.as_mut().await, point);
-                }
-                reached = &mut arrived => {
-                    assert_eq!(reached, point);
-                }
+            if upload_until_held(&server, &id, 1, &held, point).await {
+                acknowledged.insert(id);
             }
-            drop(arrived);
             *hits.entry(point).or_insert(0) += 1;
             server.kill().await;
         }
@@ -80,21 +67,7 @@ async fn a_replacement_survives_a_kill_at_every_step() {
             // Before the new version is current the old one answers, whole.
             whole(&server, "doc", version).await;
             let next = version + 1;
-            let acknowledged = {
-                let upload = upload(&server, "doc", next);
-                tokio::pin!(upload);
-                let mut arrived = Box::pin(held.wait());
-                tokio::select! {
-                    answer = &mut upload => {
-                        assert_eq!(arrived.as_mut().await, point);
-                        answer == Some(202)
-                    }
-                    reached = &mut arrived => {
-                        assert_eq!(reached, point);
-                        false
-                    }
-                }
-            };
+            let acknowledged = upload_until_held(&server, "doc", next, &held, point).await;
             *hits.entry(point).or_insert(0) += 1;
             server.kill().await;
             let server = Server::start(data.path(), &[]).await;
@@ -198,6 +171,25 @@ async fn upload(server: &Server, id: &str, version: u64) -> Option<u16> {
     let body = json!({ "text": text(id, version), "title": format!("Log of {id}") });
     let answer = server.send(Method::PUT, &format!("/v1/documents/{id}"), &body).await;
     answer.ok().map(|(status, _)| status)
+}
+
+/// Uploads a version and waits until the point is reached; whether the upload was acknowledged before. (The request
+/// itself may be what is held.)
+async fn upload_until_held(server: &Server, id: &str, version: u64, held: &Held, point: &str) -> bool {
+    let upload = upload(server, id, version);
+    tokio::pin!(upload);
+    let arrived = held.wait();
+    tokio::pin!(arrived);
+    tokio::select! {
+        answer = &mut upload => {
+            assert_eq!(arrived.await, point);
+            answer == Some(202)
+        }
+        reached = &mut arrived => {
+            assert_eq!(reached, point);
+            false
+        }
+    }
 }
 
 /// A text of well over [`CHUNKS`] chunks, each paragraph with a word of its own.

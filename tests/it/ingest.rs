@@ -106,8 +106,10 @@ async fn a_deletion_leaves_nothing() {
     assert_eq!(app.send(ADMIN_KEY, Method::DELETE, &path, &Value::Null).await.0, 404);
 
     let data = app.stop().await;
-    assert_eq!(files_with(&data.path().join("originals"), secret.as_bytes()), Vec::<String>::new());
-    assert_eq!(files_with(&data.path().join("catalog.db"), secret.as_bytes()), Vec::<String>::new());
+    let left = files_with(data.path(), secret.as_bytes());
+    // The engine's segments and log keep deleted points until it rewrites them; no search reaches them.
+    let left: Vec<&String> = left.iter().filter(|path| !path.contains("/vectors/")).collect();
+    assert_eq!(left, Vec::<&String>::new());
 }
 
 /// Files at or below `path` whose bytes hold `needle`.

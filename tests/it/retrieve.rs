@@ -19,7 +19,7 @@ use rag_api::{catalog, embedding, models, rerank, vector_store};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support;
+use crate::support::{self, publication};
 
 const LEASE: Duration = Duration::from_secs(60);
 
@@ -128,7 +128,7 @@ impl Library {
     async fn publish(&self, name: &str) {
         let job = self.catalog.claim(LEASE).await.unwrap().expect("a job");
         assert_eq!((job.record.document_id.as_str(), job.work), (name, Work::Process));
-        self.catalog.publish(&job.lease, job.record.version, 1, job.record.access_version).await.unwrap();
+        self.catalog.publish(&job.lease, &publication(job.record.version, 1, job.record.access_version)).await.unwrap();
         while let Some(cleanup) = self.catalog.claim(LEASE).await.unwrap() {
             self.catalog.cleanup_done(&cleanup.lease).await.unwrap();
         }

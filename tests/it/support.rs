@@ -1,11 +1,14 @@
 //! What the tests share: the product, started in this process on a free port, or as the real binary.
 #![allow(dead_code, reason = "each helper is used by some of the modules")]
 
+pub(crate) mod llm_server;
+
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use rag_api::app::{App, Listeners};
+use rag_api::catalog::Publication;
 use rag_api::config::{Config, LoadOptions};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -76,7 +79,7 @@ pub(crate) struct TestApp {
     pub(crate) base: String,
     pub(crate) admin_key: String,
     pub(crate) client: reqwest::Client,
-    pub(crate) dir: TempDir,
+    dir: Option<TempDir>,
     stop: CancellationToken,
     running: Option<JoinHandle<rag_api::error::Result<()>>>,
 }
@@ -102,7 +105,7 @@ impl TestApp {
         let stop = CancellationToken::new();
         let running = tokio::spawn(app.run(Listeners { api, metrics: None }, stop.clone()));
         let client = reqwest::Client::new();
-        let app = Self { base, admin_key: ADMIN_KEY.to_owned(), client, dir, stop, running: Some(running) };
+        let app = Self { base, admin_key: ADMIN_KEY.to_owned(), client, dir: Some(dir), stop, running: Some(running) };
         eventually("ready", || async {
             app.client.get(app.url("/ready")).send().await.is_ok_and(|r| r.status() == 200)
         })
@@ -115,7 +118,12 @@ impl TestApp {
         self.stop.cancel();
         let running = self.running.take().expect("it runs");
         running.await.expect("no panic").expect("a clean stop");
-        self.dir
+        self.dir.take().expect("the data")
+    }
+
+    /// Where its data is.
+    pub(crate) fn data(&self) -> &Path {
+        self.dir.as_ref().expect("it runs").path()
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -281,4 +289,9 @@ where
 pub(crate) fn install_tls() {
     // A second installation is refused and changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// A version that is ready to be served.
+pub(crate) fn publication(version: u64, chunks: u32, access_version: u64) -> Publication {
+    Publication { version, chunks, access_version, title: String::new() }
 }

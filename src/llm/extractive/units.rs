@@ -64,7 +64,7 @@ impl Splitter {
                 Block::Table => drop(self.units.pop()),
                 _ => self.end_block(),
             }
-        } else if line.starts_with('|') && line.len() > 1 {
+        } else if is_row(line) {
             if self.block != Block::Table {
                 self.end_block();
                 self.block = Block::Table;
@@ -160,14 +160,26 @@ fn list_item(line: &str) -> Option<&str> {
     })
 }
 
+/// A row of a Markdown table, or of a sheet (cells between tabs).
+fn is_row(line: &str) -> bool {
+    line.starts_with('|') && line.len() > 1 || line.contains('\t')
+}
+
 fn row(line: &str) -> String {
-    let cells = line.trim_matches('|').split('|').map(str::trim).filter(|cell| !cell.is_empty());
+    let separator = if line.starts_with('|') { '|' } else { '\t' };
+    let cells = line.trim_matches('|').split(separator).map(str::trim).filter(|cell| !cell.is_empty());
     without_footnotes(&cells.collect::<Vec<_>>().join(" | "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_of_a_sheet_are_units_of_their_own() {
+        let units = split("City\tHours\nBremen\t7-17\nPorto\t9-18\n\nA sentence.");
+        assert_eq!(units, ["City | Hours", "Bremen | 7-17", "Porto | 9-18", "A sentence."]);
+    }
 
     #[test]
     fn sentences_headings_lists_tables_and_code() {

@@ -21,6 +21,7 @@ use tempfile::TempDir;
 
 use crate::models::minilm;
 use crate::support::llm_server::LlmServer;
+use crate::support::publication;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -116,7 +117,8 @@ impl Library {
         let sparse = Bm25::new().unwrap().document(&context);
         let principals = job.record.readers.clone();
         self.store.upsert(vec![Point { tenant: tenant(), principals, passage, dense, sparse }]).await.unwrap();
-        let published = self.catalog.publish(&job.lease, job.record.version, 1, job.record.access_version).await;
+        let published =
+            self.catalog.publish(&job.lease, &publication(job.record.version, 1, job.record.access_version)).await;
         assert_eq!(published.unwrap(), Publish::Published);
     }
 

@@ -1,5 +1,6 @@
 //! What every catalog does. Each function gets an empty catalog; the callers say which database is behind it.
 
+use crate::support::publication;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,7 +88,8 @@ async fn nothing_to_do(catalog: &Db) {
 
 pub(super) async fn publish(catalog: &Db, job: &Job, chunks: u32) {
     let record = &job.record;
-    let publish = catalog.publish(&job.lease, record.version, chunks, record.access_version).await.unwrap();
+    let publish =
+        catalog.publish(&job.lease, &publication(record.version, chunks, record.access_version)).await.unwrap();
     assert_eq!(publish, Publish::Published);
 }
 
@@ -110,7 +112,7 @@ fn conflicts<T: std::fmt::Debug>(result: Result<T>) {
 async fn has_lost(catalog: &Db, lease: &Lease, record: &DocumentRecord) {
     conflicts(catalog.renew(lease, DAY).await);
     conflicts(catalog.progress(lease, Stage::Embed, Progress { done: 9, total: 9 }).await);
-    conflicts(catalog.publish(lease, record.version, 1, record.access_version).await);
+    conflicts(catalog.publish(lease, &publication(record.version, 1, record.access_version)).await);
     conflicts(catalog.fail(lease, &failure()).await);
     conflicts(catalog.release(lease, Duration::ZERO, true).await);
     conflicts(catalog.attributes_done(lease, record.access_version).await);
@@ -159,7 +161,7 @@ pub(super) async fn versions_count_and_the_old_one_stays_served(catalog: Db) {
     assert_eq!(third.served.as_ref().map(|served| served.content.clone()), Some(content("one")));
 
     let job = claim(&catalog, "a", Work::Process).await;
-    conflicts(catalog.publish(&job.lease, 2, 1, job.record.access_version).await);
+    conflicts(catalog.publish(&job.lease, &publication(2, 1, job.record.access_version)).await);
     publish(&catalog, &job, 5).await;
     let served = get(&catalog, "a").await.served.unwrap();
     assert_eq!((served.version, served.chunks), (3, 5));
@@ -273,10 +275,10 @@ pub(super) async fn publishing_waits_for_attributes_that_moved(catalog: Db) {
     let patch = AttributesPatch { readers: Some(readers(&["user:bob"])), ..AttributesPatch::default() };
     let patched = catalog.patch(&tenant(), &id("a"), patch).await.unwrap().unwrap();
     let version = job.record.version;
-    let publish = catalog.publish(&job.lease, version, 1, job.record.access_version).await.unwrap();
+    let publish = catalog.publish(&job.lease, &publication(version, 1, job.record.access_version)).await.unwrap();
     assert_eq!(publish, Publish::AttributesMoved(patched.clone()));
     assert_eq!(get(&catalog, "a").await.status, Status::Processing);
-    let publish = catalog.publish(&job.lease, version, 1, patched.access_version).await.unwrap();
+    let publish = catalog.publish(&job.lease, &publication(version, 1, patched.access_version)).await.unwrap();
     assert_eq!(publish, Publish::Published);
     // The points were written with the new attributes: nothing is pending.
     nothing_to_do(&catalog).await;
