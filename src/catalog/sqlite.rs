@@ -57,6 +57,8 @@ impl SqliteCatalog {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
+            // What is deleted is overwritten, not only unlinked.
+            .pragma("secure_delete", "ON")
             .busy_timeout(BUSY)
             .foreign_keys(true);
         let pool = || {

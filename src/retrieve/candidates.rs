@@ -16,7 +16,10 @@ const MIN_BRANCH: usize = 100;
 /// Hits of each branch for each candidate that is kept.
 const BRANCH_FACTOR: usize = 4;
 /// Most searches for one question: each goes round what the catalog refused in those before.
-const MAX_ROUNDS: usize = 3;
+const MAX_ROUNDS: usize = 5;
+
+/// One content of a document.
+type Content = (DocumentId, Version);
 
 /// A passage that may be shown, with its ranks.
 #[derive(Debug)]
@@ -32,7 +35,7 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    fn content(&self) -> (DocumentId, Version) {
+    fn content(&self) -> Content {
         (self.passage.document_id.clone(), self.passage.version)
     }
 
@@ -96,14 +99,20 @@ impl Retriever {
         loop {
             let results = self.backends.store.search(&request.scope, query.clone()).await?;
             let mut found = self.fuse(results);
-            let mut refused = self.refused(&request.scope, &found[..keep.min(found.len())]).await?;
-            if !refused.is_empty() {
+            // What was refused before is looked at again: it may have been published meanwhile.
+            let mut looked_at: HashSet<_> = query.exclude.iter().cloned().collect();
+            looked_at.extend(found.iter().take(keep).map(Candidate::content));
+            let refused = self.refused(&request.scope, &looked_at).await?;
+            if refused.len() != query.exclude.len()
+                || query.exclude.iter().any(|content| !refused.contains_key(content))
+            {
                 // Go round all of them at once: while a corpus is loaded again, half of the hits may be refused.
-                refused.extend(self.refused(&request.scope, &found).await?);
+                looked_at.extend(found.iter().map(Candidate::content));
+                let refused = self.refused(&request.scope, &looked_at).await?;
                 count(&found, &refused);
                 if round < MAX_ROUNDS {
                     round += 1;
-                    query.exclude.extend(refused.into_keys());
+                    query.exclude = refused.into_keys().collect();
                     continue;
                 }
                 found.retain(|candidate| !refused.contains_key(&candidate.content()));
@@ -129,31 +138,30 @@ impl Retriever {
         fused.into_iter().enumerate().filter_map(candidate).collect()
     }
 
-    /// The contents among `found` that may not be shown, and why, by one look into the catalog.
-    async fn refused(&self, scope: &Scope, found: &[Candidate]) -> Result<HashMap<(DocumentId, Version), Refusal>> {
-        let contents: HashSet<_> = found.iter().map(Candidate::content).collect();
+    /// Those among `contents` that may not be shown, and why, by one look into the catalog.
+    async fn refused(&self, scope: &Scope, contents: &HashSet<Content>) -> Result<HashMap<Content, Refusal>> {
         if contents.is_empty() {
             return Ok(HashMap::new());
         }
         let documents: HashSet<_> = contents.iter().map(|(document, _)| document.clone()).collect();
         let documents: Vec<_> = documents.into_iter().collect();
         let visible = self.backends.catalog.visibility(scope.tenant(), &documents).await?;
-        let refusal = |content: (DocumentId, Version)| {
+        let refusal = |content: &Content| {
             let why = match visible.get(&content.0) {
                 None => Refusal::Deleted,
                 Some(served) if served.version != content.1 => Refusal::Version,
                 Some(served) if !scope.may_read(scope.tenant(), &served.readers) => Refusal::Access,
                 Some(_) => return None,
             };
-            Some((content, why))
+            Some((content.clone(), why))
         };
-        Ok(contents.into_iter().filter_map(refusal).collect())
+        Ok(contents.iter().filter_map(refusal).collect())
     }
 }
 
 /// Counts refused hits by reason. One for lack of access, outside the moment of a change of readers, means that the
 /// store's filter is wrong.
-fn count(found: &[Candidate], refused: &HashMap<(DocumentId, Version), Refusal>) {
+fn count(found: &[Candidate], refused: &HashMap<Content, Refusal>) {
     for refusal in [Refusal::Deleted, Refusal::Version, Refusal::Access] {
         let hits = found.iter().filter(|candidate| refused.get(&candidate.content()) == Some(&refusal)).count();
         if hits > 0 {

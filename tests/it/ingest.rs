@@ -126,7 +126,7 @@ fn files_with(path: &Path, needle: &[u8]) -> Vec<String> {
 async fn changed_attributes_hold_for_the_next_question() {
     let app = TestApp::start().await;
     let owner = app.create_key("olga", &[], &["query", "ingest"]).await;
-    let other = app.create_key("pete", &["staff"], &["query"]).await;
+    let other = app.create_key("pete", &["staff"], &["query", "ingest"]).await;
     let id = app.index(&owner, &json!({ "text": "The canteen opens at seven.", "title": "Canteen" })).await;
     let path = format!("/v1/documents/{id}");
     let search = json!({ "query": "when does the canteen open" });
@@ -141,10 +141,13 @@ async fn changed_attributes_hold_for_the_next_question() {
 
     assert_eq!(app.send(&owner, Method::PATCH, &path, &json!({ "readers": [] })).await.0, 200);
     assert_eq!(app.post(&other, "/v1/search", &filtered).await.1["sources"], json!([]));
-    // Reading does not allow changing.
-    assert_eq!(app.send(&other, Method::DELETE, &path, &Value::Null).await.0, 403);
-    let writer = app.create_key("pete", &[], &["query", "ingest"]).await;
-    assert_eq!(app.send(&writer, Method::DELETE, &path, &Value::Null).await.0, 404);
+    // Who may not read it does not learn that it is there; who may read it may not change it.
+    assert_eq!(app.send(&other, Method::DELETE, &path, &Value::Null).await.0, 404);
+    assert_eq!(app.send(&owner, Method::PATCH, &path, &json!({ "readers": ["public"] })).await.0, 200);
+    assert_eq!(app.get(&other, &path).await.0, 200);
+    assert_eq!(app.send(&other, Method::DELETE, &path, &Value::Null).await.0, 404);
+    let asker = app.create_key("pete", &[], &["query"]).await;
+    assert_eq!(app.send(&asker, Method::DELETE, &path, &Value::Null).await.0, 403);
 }
 
 #[tokio::test(flavor = "multi_thread")]
