@@ -25,7 +25,7 @@ use crate::support::publication;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Documents of the tenant `acme`, all of them Ada's.
+/// Documents of the tenant `acme`, all of them Ada's. Its files go when it is dropped.
 pub(super) struct Library {
     embedder: Arc<dyn Embedder>,
     store: Arc<dyn VectorStore>,
