@@ -25,6 +25,7 @@ use crate::resilience::{Breaker, BreakerCache, BreakerLlm, BreakerStore, Retry, 
 use crate::retrieve::{Backends, Retriever};
 use crate::vector_store::VectorStore;
 use crate::vector_store::bm25::Bm25;
+use crate::vector_store::metered::MeteredStore;
 use crate::{blob, cache, catalog, embedding, limit, llm, models, rerank, telemetry, vector_store};
 
 /// Longest time for one call of an embedding, with its retries.
@@ -75,7 +76,7 @@ impl App {
             Retry::new("embedding", retry::Policy::default()),
             EMBEDDING_TIME,
         ));
-        let store = vector_store::build(&config.vector_store, &model)?;
+        let store = Arc::new(MeteredStore::new(vector_store::build(&config.vector_store, &model)?));
         let store: Arc<dyn VectorStore> = Arc::new(BreakerStore::new(store, breaker("vector_store")));
         let catalog = catalog::build(&config.catalog).await?;
         let blobs = blob::build(&config.blob).await?;

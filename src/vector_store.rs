@@ -3,6 +3,7 @@
 pub mod bm25;
 #[cfg(feature = "edge")]
 pub mod edge;
+pub mod metered;
 
 use std::fmt;
 use std::path::PathBuf;
