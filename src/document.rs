@@ -300,3 +300,8 @@ pub struct Failure {
     /// What happened and what to do about it.
     pub detail: String,
 }
+
+/// Bytes as lower-case hexadecimal digits: how hashes are shown and stored.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -22,7 +22,7 @@ use crate::cache::Cache;
 use crate::catalog::{
     AttributesPatch, Catalog, Content, DocumentRecord, Idempotency, ListQuery, NewDocument, Put, PutMode, Status,
 };
-use crate::document::{Chunk, DocumentId, Metadata, Principal, TenantId};
+use crate::document::{Chunk, DocumentId, Metadata, Principal, TenantId, hex};
 use crate::error::{Error, ErrorKind, Result};
 use crate::vector_store::{ChunkPage, VectorStore};
 use attributes::AttributeWriter;
@@ -317,8 +317,4 @@ fn idempotent_id(tenant: &TenantId, user: &str, key: &str) -> DocumentId {
     let name = format!("{tenant}\u{0}{user}\u{0}{key}");
     let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()).to_string();
     id.parse().unwrap_or_else(|_| DocumentId::random())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -22,7 +22,7 @@ const CUT: &str = "---8<--- user";
 /// Changes whenever the template does: answers of another prompt are other answers.
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     let digest = Sha256::digest([TEMPLATE, SENTINEL].concat());
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    crate::document::hex(&digest[..8])
 });
 
 /// What chat templates delimit turns with: `<|im_start|>` and its kin (also in DeepSeek's full-width bars), Llama's

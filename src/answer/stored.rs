@@ -42,7 +42,7 @@ pub(super) fn key(ask: &Ask, generation: u64, models: &[String], config: &Config
     let parameters = (ask.top_k, &ask.filter, ask.mode, ask.rerank);
     let whole = serde_json::to_vec(&(scope, makers, question, parameters))
         .map_err(|error| Error::internal("a question cannot be made a cache key", error))?;
-    let hex: String = Sha256::digest(whole).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = crate::document::hex(&Sha256::digest(whole));
     Ok(format!("{}/answer/{hex}", ask.scope.tenant()))
 }
 

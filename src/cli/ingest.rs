@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use futures::StreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
+use rag_api::document::hex;
 use rag_api::error::{Error, Result};
 use reqwest::{Method, StatusCode, multipart};
 use sha2::{Digest, Sha256};
@@ -146,7 +147,7 @@ fn document_id(prefix: &str, relative: &str) -> String {
         .collect();
     if id.replace(':', "/") != named {
         let hash = Sha256::digest(named.as_bytes());
-        id.push_str(&format!("-{:02x}{:02x}{:02x}{:02x}", hash[0], hash[1], hash[2], hash[3]));
+        id.push_str(&format!("-{}", hex(&hash[..4])));
     }
     id
 }
@@ -172,7 +173,7 @@ async fn upload(
     let known = client.send(|| Ok(client.request(Method::GET, &path))).await?;
     if known.status().is_success() {
         let document = client::body(known).await?;
-        let hash: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = hex(&Sha256::digest(&bytes));
         if document["sha256"] == hash.as_str() && document["status"] == "indexed" {
             return Ok(Uploaded::Unchanged);
         }

@@ -73,7 +73,7 @@ fn model_name(source: &ModelSource, files: &ModelFiles, graph: &[u8]) -> String 
         ModelSource::Cached(name) | ModelSource::Hub(name) => name.clone(),
         ModelSource::Path(_) => {
             let folder = files.dir().file_name().unwrap_or_default().to_string_lossy();
-            format!("{folder}@{}", models::hex(&Sha256::digest(graph)[..4]))
+            format!("{folder}@{}", crate::document::hex(&Sha256::digest(graph)[..4]))
         }
     }
 }

@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Config, Upload};
 use crate::catalog::AttributesPatch;
-use crate::document::{Metadata, Principal};
+use crate::document::{Metadata, Principal, hex};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Longest title, in characters.
@@ -85,7 +85,7 @@ pub(super) fn fingerprint(upload: &Upload) -> String {
         upload.readers,
     ]);
     hash.update(attributes.to_string());
-    super::hex(&hash.finalize())
+    hex(&hash.finalize())
 }
 
 /// The media type that a file's name promises.

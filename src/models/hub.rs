@@ -210,7 +210,7 @@ impl Fetch<'_> {
         if promise.bytes.is_some_and(|bytes| bytes != received) {
             return Err(failed(self.name, &format!("{file} ended after {received} bytes")));
         }
-        let sha256 = crate::models::hex(&hash.finalize());
+        let sha256 = crate::document::hex(&hash.finalize());
         if promise.sha256.is_some_and(|promised| promised != sha256) {
             return Err(failed(self.name, &format!("{file} does not have the SHA-256 that the hub states")));
         }
