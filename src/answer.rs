@@ -21,7 +21,7 @@ use crate::cache::Cache;
 use crate::catalog::Catalog;
 use crate::document::Scope;
 use crate::embedding::TokenCounter;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::llm::{Llm, ScoredPassage, Usage};
 use crate::resilience::Deadline;
 use crate::retrieve::filter::Filter;
@@ -197,13 +197,23 @@ impl Answerer {
         let (ask, warning) = self.ask(question)?;
         let answerer = self.clone();
         Ok(audience::stream(move |audience| async move {
-            let answer = answerer.run(ask, warning, audience).await.unwrap_or_else(|_| Answer {
-                answer: fallback::text(FailureCode::Internal).to_owned(),
-                code: Some(FailureCode::Internal),
-                ..Answer::default()
-            });
+            let caller = ask.caller.clone();
+            let answer = answerer.run(ask, warning, audience).await;
+            let answer = answer.unwrap_or_else(|error| Self::broke_off(&caller, &error));
             AnswerEvent::Done(Box::new(answer))
         }))
+    }
+
+    /// What is answered when an answer broke off before it could say itself what went wrong; counted and logged.
+    pub fn broke_off(caller: &Caller, error: &Error) -> Answer {
+        let code = match error.kind() {
+            ErrorKind::Timeout => FailureCode::Timeout,
+            _ => FailureCode::Internal,
+        };
+        metrics::QUERIES.add(1, &[("status", "error".to_owned()), ("model", String::new())]);
+        let Caller { request_id, user_id } = caller;
+        tracing::warn!(request_id, user_id, ?code, error = error.chain(), "query_failed");
+        Answer::failed(code)
     }
 
     /// The same retrieval without generation. All that goes wrong is an error.

@@ -1,7 +1,6 @@
 //! The composition root: [`Config`] → [`App`] → [`App::run`]. Only this module calls a `build`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -9,10 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answer::{Answerer, AnswererParts};
 use crate::auth::Keys;
-use crate::cache::Cache;
 use crate::catalog::Catalog;
 use crate::config::Config;
-use crate::embedding::Embedder;
 use crate::error::{Error, Result};
 use crate::http::{AppState, Services};
 use crate::ingest::Ingester;
@@ -20,16 +17,12 @@ use crate::ingest::attributes::AttributeWriter;
 use crate::ingest::extract::{Extractor, Limits};
 use crate::ingest::worker::Worker;
 use crate::limit::RateLimiter;
-use crate::llm::Llm;
-use crate::resilience::{Breaker, BreakerCache, BreakerLlm, BreakerStore, Retry, RetryingEmbedder, breaker, retry};
 use crate::retrieve::{Backends, Retriever};
 use crate::vector_store::VectorStore;
 use crate::vector_store::bm25::Bm25;
 use crate::vector_store::metered::MeteredStore;
-use crate::{blob, cache, catalog, embedding, limit, llm, models, rerank, telemetry, vector_store};
+use crate::{blob, cache, catalog, embedding, limit, llm, models, rerank, resilience, telemetry, vector_store};
 
-/// Longest time for one call of an embedding, with its retries.
-const EMBEDDING_TIME: Duration = Duration::from_secs(5);
 /// Tokens that a model adds to each text ([CLS] and [SEP]).
 const SPECIAL_TOKENS: usize = 2;
 /// Most text that is read out of one document, in bytes.
@@ -71,20 +64,16 @@ impl App {
             )));
         }
         let reranker = rerank::build(&config.rerank, &config.models, &embedder)?;
-        let embedder: Arc<dyn Embedder> = Arc::new(RetryingEmbedder::new(
-            embedder,
-            Retry::new("embedding", retry::Policy::default()),
-            EMBEDDING_TIME,
-        ));
+        let embedder = resilience::retrying_embedder(embedder);
         let store = Arc::new(MeteredStore::new(vector_store::build(&config.vector_store, &model)?));
-        let store: Arc<dyn VectorStore> = Arc::new(BreakerStore::new(store, breaker("vector_store")));
+        let store = resilience::breaking_store(store);
         let catalog = catalog::build(&config.catalog).await?;
         let blobs = blob::build(&config.blob).await?;
         let cache = cache::build(&config.cache).await?;
-        let cache = cache.map(|cache| Arc::new(BreakerCache::new(cache, breaker("cache"))) as Arc<dyn Cache>);
+        let cache = cache.map(resilience::breaking_cache);
         let limiter = limit::build(&config.limit).await?;
         let keys = Arc::new(Keys::new(&config.auth, catalog.clone())?);
-        let llms = llm::build(&config.llm)?.into_iter().map(behind_breaker).collect();
+        let llms = llm::build(&config.llm)?.into_iter().map(resilience::breaking_llm).collect();
 
         let backends =
             Backends { embedder: embedder.clone(), store: store.clone(), reranker, catalog: catalog.clone() };
@@ -176,15 +165,6 @@ impl App {
         self.store.flush().await?;
         served
     }
-}
-
-fn breaker(name: &str) -> Breaker {
-    Breaker::new(name, breaker::Policy::default())
-}
-
-fn behind_breaker(llm: Arc<dyn Llm>) -> Arc<dyn Llm> {
-    let breaker = breaker(&format!("llm:{}", llm.name()));
-    Arc::new(BreakerLlm::new(llm, breaker))
 }
 
 /// Where a process listens.

@@ -23,6 +23,7 @@ mod readiness;
 mod routes;
 mod server;
 mod sse;
+mod starting;
 mod state;
 mod upload;
 
@@ -33,6 +34,7 @@ pub use openapi::openapi_json;
 pub use readiness::{Dependency, Phase, Readiness};
 pub use routes::{Access, LimitClass, RouteInfo, route_table};
 pub use server::serve;
+pub use starting::Starting;
 pub use state::{AppState, Services};
 
 /// How requests are served.

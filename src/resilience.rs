@@ -80,7 +80,7 @@ pub fn breaking_cache(inner: Arc<dyn Cache>) -> Arc<dyn Cache> {
     Arc::new(BreakerCache::new(inner, Breaker::new("cache", policy)))
 }
 
-/// A language model behind a breaker of its own. The client gives a first token 15 s, and a short deadline of the caller
+/// A language model behind a breaker of its own. The client gives a first token 20 s, and a short deadline of the caller
 /// less: one that has not begun after 9 has hung.
 pub fn breaking_llm(inner: Arc<dyn Llm>) -> Arc<dyn Llm> {
     let policy = breaker::Policy { patience: Duration::from_secs(9), ..breaker::Policy::default() };

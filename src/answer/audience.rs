@@ -47,8 +47,13 @@ impl Audience {
     async fn show(&mut self, event: impl FnOnce() -> AnswerEvent, deadline: Deadline) {
         if let Some(sender) = &self.sender {
             self.shown = true;
-            let send = async { Ok(drop(sender.send(event()).await)) };
-            drop(deadline.run("the reader", send).await);
+            let event = event();
+            let send = async {
+                // A reader that went away is noticed where the work is driven.
+                let _ = sender.send(event).await;
+                Ok(())
+            };
+            let _ = deadline.run("the reader", send).await;
         }
     }
 }

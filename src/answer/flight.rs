@@ -14,7 +14,7 @@ enum State {
     /// Nobody has finished yet; who holds the lock is at it.
     Waiting,
     /// The answer for all who wait.
-    Landed(Answer),
+    Landed(Box<Answer>),
     /// It could not be shared; each for themselves.
     Unshared,
 }
@@ -31,7 +31,7 @@ pub(super) enum Joined {
     /// It is the first, or those before it went away: it must answer, and [`Leader::land`].
     Leader(Leader),
     /// An identical question was answered.
-    Landed(Answer),
+    Landed(Box<Answer>),
     /// An identical question was answered in a way that is not to be shared: answer it alone.
     Alone,
 }
@@ -69,7 +69,7 @@ impl Flights {
 impl Leader {
     /// Gives the answer to those who wait; `None`: they answer for themselves, all at once.
     pub(super) fn land(mut self, answer: Option<&Answer>) {
-        *self.state = answer.map_or(State::Unshared, |answer| State::Landed(answer.clone()));
+        *self.state = answer.map_or(State::Unshared, |answer| State::Landed(Box::new(answer.clone())));
     }
 }
 
@@ -98,7 +98,7 @@ mod tests {
         let answer = Answer { answer: "ten".to_owned(), ..Answer::default() };
         leader.land(Some(&answer));
         for joined in [second.await, third.await] {
-            assert!(matches!(joined, Joined::Landed(shared) if shared == answer));
+            assert!(matches!(joined, Joined::Landed(shared) if *shared == answer));
         }
         drop(lead(&flights).await);
         assert_eq!(flights.slots.lock().unwrap().len(), 1, "nothing is kept but the last");

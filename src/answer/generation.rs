@@ -23,6 +23,10 @@ const FIRST_TRY: Duration = Duration::from_secs(20);
 /// Sources of the second try: a shorter prompt is read sooner, and fits models that the first did not fit.
 const SECOND_TRY_SOURCES: usize = 2;
 
+/// Characters of an answer without a citation that are held back: a model that refuses says so within them, and
+/// nothing that was shown is taken back.
+const UNCITED_HELD: usize = 100;
+
 /// What is needed to ask models.
 #[derive(Debug)]
 pub(super) struct Generator<'a> {
@@ -113,34 +117,36 @@ impl Generator<'_> {
         let mut generation = first_text.run("the language model", attempt.model.generate(&request)).await?;
         let mut reader = Reader::new(passages.len());
         let (mut answer, mut written, mut usage, mut truncated) = (String::new(), String::new(), None, false);
-        while reader.verdict() != Verdict::NotFound {
+        // Bytes of the answer that were shown; from the first on it is an answer, whatever the model says later.
+        let mut shown = 0;
+        while shown > 0 || reader.verdict() != Verdict::NotFound {
             let until = if answer.is_empty() { first_text } else { material.deadline };
             let next = async { generation.next().await.transpose() };
             match until.run("the language model", next).await? {
                 Some(GenerationEvent::Text(text)) => {
                     written.push_str(&text);
-                    let shown = reader.push(&text);
-                    if !shown.is_empty() {
+                    answer.push_str(&reader.push(&text));
+                    if is_answer(&reader, &answer) {
                         audience.sources(passages, material.deadline).await;
-                        audience.text(&shown, material.deadline).await;
+                        audience.text(&answer[shown..], material.deadline).await;
+                        shown = answer.len();
                     }
-                    answer.push_str(&shown);
                 }
                 Some(GenerationEvent::Truncated) => truncated = true,
                 Some(GenerationEvent::Usage(counted)) => usage = Some(counted),
                 None => break,
             }
         }
-        let rest = reader.finish();
-        answer.push_str(&rest);
+        answer.push_str(&reader.finish());
         let answerable = match reader.verdict() {
+            _ if shown > 0 => true,
             Verdict::Undecided => return Err(Error::new(ErrorKind::Unavailable, "the language model said nothing")),
             Verdict::NotFound => false,
             Verdict::Answer => true,
         };
         if answerable {
             audience.sources(passages, material.deadline).await;
-            audience.text(&rest, material.deadline).await;
+            audience.text(&answer[shown..], material.deadline).await;
         }
         Ok(Generated {
             answer,
@@ -169,4 +175,9 @@ impl Generator<'_> {
         let count = |text: &str| self.counter.count(text) as u64;
         Usage { input_tokens: count(&request.system) + count(&request.user), output_tokens: count(written) }
     }
+}
+
+/// Whether what was read so far can only be the beginning of an answer.
+fn is_answer(reader: &Reader, answer: &str) -> bool {
+    !reader.citations().is_empty() || answer.chars().nth(UNCITED_HELD).is_some()
 }

@@ -35,7 +35,7 @@ impl Answerer {
         let joined = ask.deadline.run("an identical question", async { Ok(self.flights.join(&key).await) }).await;
         let leader = match joined {
             Ok(Joined::Landed(answer)) => {
-                return Ok(replay(Answer { cached: true, ..answer }, ask, audience).await);
+                return Ok(replay(Answer { cached: true, ..*answer }, ask, audience).await);
             }
             Ok(Joined::Leader(leader)) => Some(leader),
             Ok(Joined::Alone) => None,
@@ -49,6 +49,10 @@ impl Answerer {
             leader.land(current.then_some(&answer));
         }
         let keep_failed = current && !cache_failed && !self.keep(&key, &answer).await;
+        // What was deleted meanwhile has also been forgotten meanwhile: before, or after, but not never.
+        if current && self.cache().is_some() && !self.generation(ask).await.is_ok_and(|now| now == generation) {
+            self.forget(ask).await;
+        }
         if cache_failed || keep_failed {
             metrics::DEGRADED.add(1, &[("what", "cache".to_owned())]);
             answer.degraded.push("cache".to_owned());
@@ -149,8 +153,7 @@ impl Answerer {
         let code = if ask.deadline.is_over() { FailureCode::Timeout } else { code };
         let (request_id, user_id) = (&ask.caller.request_id, &ask.caller.user_id);
         tracing::warn!(request_id, user_id, ?code, error = error.chain(), "query_failed");
-        let answer = fallback::text(code).to_owned();
-        Answer { answer, model: self.first_model(), code: Some(code), ..Answer::default() }
+        Answer { model: self.first_model(), ..Answer::failed(code) }
     }
 
     fn first_model(&self) -> String {
@@ -191,6 +194,13 @@ impl Answerer {
                 false
             }
             Err(_) => false,
+        }
+    }
+
+    async fn forget(&self, ask: &Ask) {
+        let Some(cache) = self.cache() else { return };
+        if !matches!(tokio::time::timeout(CACHE_LIMIT, cache.forget(ask.scope.tenant())).await, Ok(Ok(()))) {
+            tracing::warn!("an answer of an earlier generation stays in the cache until it expires; it is not served");
         }
     }
 

@@ -40,6 +40,7 @@ pub(super) struct MemoryCache {
 
 impl MemoryCache {
     pub(super) fn new(max_bytes: u64) -> Self {
+        #[expect(clippy::borrowed_box, reason = "the type of the cache's weigher")]
         let weigh =
             |key: &Box<str>, entry: &Entry| u32::try_from(key.len() + entry.value.len() + OVERHEAD).unwrap_or(u32::MAX);
         let entries = moka::future::Cache::builder()

@@ -277,7 +277,7 @@ pub enum Publish {
     /// The version is current.
     Published,
     /// Attributes changed since `access_version`: write them to the new points, then publish again.
-    AttributesMoved(DocumentRecord),
+    AttributesMoved(Box<DocumentRecord>),
 }
 
 /// What a key may do.

@@ -213,7 +213,7 @@ impl Row {
             return Err(lost_lease());
         }
         if record.access_version != access_version {
-            return Ok(Publish::AttributesMoved(record.clone()));
+            return Ok(Publish::AttributesMoved(Box::new(record.clone())));
         }
         if record.title.is_empty() {
             record.title.clone_from(title);

@@ -6,6 +6,7 @@ use clap::Args;
 use rag_api::app::{App, Listeners};
 use rag_api::config::Config;
 use rag_api::error::{Error, Result};
+use rag_api::http::Starting;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +35,9 @@ pub(crate) fn serve(mut config: Config, arguments: &ServeArgs) -> Result<()> {
             Some(address) => Some(bind(address, "RAG_METRICS_LISTEN").await?),
             None => None,
         };
+        let (starting, api) = Starting::serve(api)?;
         let app = App::build(config).await?;
+        starting.finish();
         if let Ok(address) = api.local_addr() {
             tracing::info!(%address, "listening");
         }

@@ -21,12 +21,14 @@ const LOCAL_PROFILE: &str = "local";
 const PREFIX: &str = "RAG_";
 /// Variables that look like settings of the server and are not: the tests', the scripts', what Kubernetes injects for a
 /// Service that is called rag-api, and what the command line reads to find a server ([`super::client`]).
-const FOREIGN: [&str; 6] = ["RAG_TEST_", "RAG_BIN", "RAG_API_SERVICE_", "RAG_API_PORT", "RAG_API_KEY", "RAG_URL"];
+const FOREIGN: [&str; 3] = ["RAG_BIN", "RAG_API_KEY", "RAG_URL"];
+/// What the names of such variables begin with.
+const FOREIGN_PREFIXES: [&str; 3] = ["RAG_TEST_", "RAG_API_SERVICE_", "RAG_API_PORT"];
 
 /// Settings that never print.
 pub(super) const SECRETS: [&str; 3] = ["admin_api_key", "cohere_api_key", "openai_api_key"];
 /// Settings that may hold a password beside what may print; these, too, can come from a file.
-const WITH_PASSWORDS: [&str; 2] = ["database_url", "redis_url"];
+pub(super) const WITH_PASSWORDS: [&str; 2] = ["database_url", "redis_url"];
 
 /// All sources, merged.
 #[derive(Debug)]
@@ -184,7 +186,7 @@ fn toml_layer(source: &str, text: &str) -> Result<Layer> {
 fn variables_layer(source: &str, variables: &[(String, String)]) -> Layer {
     let values = variables
         .iter()
-        .filter(|(name, _)| name != "RAG_PROFILE" && !FOREIGN.iter().any(|foreign| name.starts_with(foreign)))
+        .filter(|(name, _)| name != "RAG_PROFILE" && !is_foreign(name))
         .filter_map(|(name, value)| {
             let key = name.strip_prefix(PREFIX)?;
             // RAG_listen is not RAG_LISTEN: it keeps its name, which is no setting's.
@@ -193,6 +195,10 @@ fn variables_layer(source: &str, variables: &[(String, String)]) -> Layer {
         })
         .collect();
     Layer { source: source.to_owned(), values }
+}
+
+fn is_foreign(name: &str) -> bool {
+    FOREIGN.contains(&name) || FOREIGN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Refuses names that no setting has, with the nearest one that there is.

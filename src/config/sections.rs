@@ -111,6 +111,11 @@ fn auth(settings: &Settings) -> Result<auth::Config> {
     if admin_api_key.as_ref().is_some_and(|key| key.expose().chars().count() < MIN_ADMIN_KEY) {
         return Err(settings.error("admin_api_key", format!("must have {MIN_ADMIN_KEY} characters or more")));
     }
+    // A header's value is visible ASCII, without spaces at its ends.
+    let sendable = |key: &str| key.bytes().all(|byte| matches!(byte, b' '..=b'~')) && key.trim() == key;
+    if admin_api_key.as_ref().is_some_and(|key| !sendable(key.expose())) {
+        return Err(settings.error("admin_api_key", "must be ASCII without control characters or spaces at its ends"));
+    }
     Ok(auth::Config { admin_api_key })
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use figment::value::Value;
 
-use super::layers::{Layers, SECRETS, may_be_in_file, variable_name};
+use super::layers::{Layers, SECRETS, WITH_PASSWORDS, may_be_in_file, variable_name};
 use super::{EffectiveSetting, Secret};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -136,6 +136,7 @@ fn shown(name: &str, value: &str) -> String {
     match value.split_once("://") {
         // Passwords in URLs sit before the @ or in the query.
         Some((scheme, rest)) if rest.contains(['@', '?']) => format!("{scheme}://[redacted]"),
+        None if WITH_PASSWORDS.contains(&name) && value.contains(['@', '?']) => "[redacted]".to_owned(),
         _ => value.to_owned(),
     }
 }

@@ -299,7 +299,7 @@ impl EmbeddingSession {
 }
 
 fn failed(error: fastembed::Error) -> Error {
-    Error::internal("the embedding model failed", error)
+    Error::unavailable("the embedding model failed", error)
 }
 
 #[cfg(test)]

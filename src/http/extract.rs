@@ -110,7 +110,19 @@ fn refusal_for(error: &serde_json::Error, mut pointer: String) -> Refusal {
     if let Some(field) = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
         pointer = format!("{pointer}/{}", escape(field));
     }
-    Error::invalid(pointer, message).into()
+    Error::invalid(pointer, shortened(message)).into()
+}
+
+/// serde quotes the value that it did not expect, however long it is.
+fn shortened(message: &str) -> String {
+    const ENDS: usize = 120;
+    let length = message.chars().count();
+    if length <= 2 * ENDS {
+        return message.to_owned();
+    }
+    let head: String = message.chars().take(ENDS).collect();
+    let tail: String = message.chars().skip(length - ENDS).collect();
+    format!("{head} … {tail}")
 }
 
 /// RFC 6901.

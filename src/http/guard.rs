@@ -43,7 +43,9 @@ pub(super) struct Post {
 
 /// First: the deadline of all that follows, and of every pause of the body.
 pub(super) async fn deadline(State(post): State<Post>, mut request: Request, next: Next) -> Result<Response, Refusal> {
-    let timeout = request_timeout(request.headers(), post.state.config.request_timeout)?;
+    let configured = post.state.config.request_timeout;
+    // What is wrong with the header is said once the key is known.
+    let timeout = request_timeout(request.headers(), configured).unwrap_or(configured);
     request.extensions_mut().insert(Deadline::after(timeout));
     let request = request.map(|body| Body::new(TimeoutBody::new(BODY_PAUSE, body)));
     let work = async { Ok(next.run(request).await) };
@@ -58,11 +60,12 @@ pub(super) async fn authenticate(State(post): State<Post>, mut request: Request,
         Ok(identity) => Arc::new(identity),
         Err(refusal) => return refusal.into_response(),
     };
-    let allowed = identity.may(post.scope);
+    let timeout = request_timeout(request.headers(), post.state.config.request_timeout);
     request.extensions_mut().insert(Arc::clone(&identity));
-    let mut response = match allowed {
-        true => next.run(request).await,
-        false => Refusal::ScopeMissing(post.scope).into_response(),
+    let mut response = match (identity.may(post.scope), timeout) {
+        (true, Ok(_)) => next.run(request).await,
+        (true, Err(error)) => Refusal::Failed(error).into_response(),
+        (false, _) => Refusal::ScopeMissing(post.scope).into_response(),
     };
     // For the log.
     response.extensions_mut().insert(identity);

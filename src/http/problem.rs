@@ -41,6 +41,8 @@ pub(super) enum Refusal {
     RateLimited(Decision),
     /// Shed before any work began.
     Overloaded,
+    /// Models are being loaded.
+    Starting,
     /// What the query or the document path said.
     Failed(Error),
     /// A handler panicked.
@@ -60,7 +62,7 @@ impl Refusal {
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::Starting => StatusCode::SERVICE_UNAVAILABLE,
             Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Failed(error) => match error.kind() {
                 ErrorKind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
@@ -88,6 +90,7 @@ impl Refusal {
             Self::UnsupportedMediaType(taken) => format!("the route takes {taken}"),
             Self::RateLimited(_) => "too many requests, try again after `Retry-After` seconds".to_owned(),
             Self::Overloaded => "the server is busy, try again shortly".to_owned(),
+            Self::Starting => "the server is starting, try again shortly".to_owned(),
             Self::Failed(error) => error.message().to_owned(),
             Self::Panicked => "an unexpected error occurred".to_owned(),
         }
@@ -219,7 +222,7 @@ fn log(refusal: &Refusal, status: StatusCode, request_id: &str) {
         Refusal::Failed(error) if status.is_server_error() => {
             tracing::error!(request_id, kind = ?error.kind(), error = error.chain(), "request failed");
         }
-        _ => tracing::debug!(request_id, status = status.as_u16(), detail = refusal.detail(), "request refused"),
+        _ => tracing::debug!(request_id, status = status.as_u16(), "request refused"),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::http::problem::{Problem, Refusal};
 use crate::http::sse;
 use crate::http::state::AppState;
 use crate::resilience::Deadline;
-pub(super) use view::{DoneEvent, SourceView, SourcesEvent, TokenEvent, failure};
+pub(super) use view::{DoneEvent, SourceView, SourcesEvent, TokenEvent};
 use view::{QueryRequest, QueryResponse, SearchRequest, SearchResponse};
 
 /// Ask a question.
@@ -75,12 +75,14 @@ pub(super) async fn search(
     Ok(Reply(SearchResponse::new(found, &call, explain)))
 }
 
-/// The answerer keeps the deadline; should it not, the body is the same.
+/// The answerer keeps the deadline, and says itself what went wrong; should it not, the body is the same.
 async fn answer_in_time(answerer: &Answerer, question: Question) -> Result<Answer, Refusal> {
     let cut = Deadline::after(question.deadline.remaining() + GRACE / 2);
+    let caller = question.caller.clone();
     match cut.run("the answer", answerer.answer(question)).await {
-        Err(error) if error.kind() == ErrorKind::Timeout => Ok(failure(FailureCode::Timeout)),
-        result => Ok(result?),
+        Err(error) if error.kind() == ErrorKind::Invalid => Err(error.into()),
+        Err(error) => Ok(Answerer::broke_off(&caller, &error)),
+        Ok(answer) => Ok(answer),
     }
 }
 

@@ -13,10 +13,11 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::Instrument;
 
-use crate::answer::{Answer, AnswerEvent, FailureCode};
+use crate::answer::{Answer, AnswerEvent, Answerer, Caller};
+use crate::error::{Error, ErrorKind};
 use crate::http::extract::Call;
 use crate::http::guard::GRACE;
-use crate::http::query::{self, DoneEvent, SourceView, SourcesEvent, TokenEvent};
+use crate::http::query::{DoneEvent, SourceView, SourcesEvent, TokenEvent};
 use crate::retrieve::filter::Filter;
 
 /// How often a comment is sent while there is nothing else: proxies cut silent connections, often after 30 s or 60 s.
@@ -52,16 +53,18 @@ async fn pump(
 ) {
     let limit = call.deadline.remaining() + GRACE;
     let work = tokio::time::timeout(limit, forward(events, &sender, &call, explain.clone()));
-    let code = tokio::select! {
+    let error = tokio::select! {
         () = sender.closed() => return,
         outcome = work => match outcome {
             Ok(true) => return,
-            Ok(false) => FailureCode::Internal,
-            Err(_) => FailureCode::Timeout,
+            Ok(false) => Error::new(ErrorKind::Internal, "the answer broke off"),
+            Err(_) => Error::new(ErrorKind::Timeout, "the answer took too long"),
         },
     };
+    let caller = Caller { request_id: call.context.id.to_string(), user_id: call.identity.user.clone() };
+    let answer = Answerer::broke_off(&caller, &error);
     // Whoever does not read gets no last word.
-    let _ = sender.try_send(last_event(query::failure(code), &call, explain));
+    let _ = sender.try_send(last_event(answer, &call, explain));
 }
 
 /// Forwards events up to the last one; false if there was no last one.
@@ -111,6 +114,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
+    use crate::answer::FailureCode;
     use crate::auth::Identity;
     use crate::catalog::KeyScope;
     use crate::http::admission::Gates;
@@ -160,7 +164,7 @@ mod tests {
     #[tokio::test]
     async fn a_failure_is_an_error_event() {
         let (call, _gates) = call(Duration::from_secs(30)).await;
-        let done = AnswerEvent::Done(Box::new(query::failure(FailureCode::RetrievalFailed)));
+        let done = AnswerEvent::Done(Box::new(Answer::failed(FailureCode::RetrievalFailed)));
         let text = text(respond(stream::iter([done]).boxed(), call, None)).await;
         assert!(text.starts_with("event: error\n") && text.contains("\"code\":\"retrieval_failed\""), "{text}");
     }

@@ -52,9 +52,10 @@ pub fn chunk(extracted: &Extracted, title: &str, counter: &dyn TokenCounter, opt
     };
     let pages = page_starts(text, &extracted.pages);
     // A slide or sheet is a unit of meaning; the page of a book is not, and sentences run over its end.
-    let parts = if extracted.markdown { segment::by_pages(text, &pages) } else { vec![0..text.len()] };
-    for part in parts {
-        cutter.cut_part(part);
+    if extracted.markdown {
+        segment::by_pages(text, &pages).into_iter().for_each(|part| cutter.cut_part(part));
+    } else {
+        cutter.cut_part(0..text.len());
     }
     number(text, &pages, cutter.cuts)
 }

@@ -67,7 +67,7 @@ fn pieces(question: &str, passages: &[ScoredPassage]) -> Vec<String> {
         (_, false) => " ",
     };
     let cited = |(index, unit): (usize, &Unit)| {
-        let text = shorten(&unit.text);
+        let text = quoted(&unit.text);
         format!("{}{text} [{}]", separator(index, &text), unit.passage + 1)
     };
     quotes.iter().enumerate().map(cited).collect()
@@ -178,11 +178,19 @@ fn asks_for_number(question: &str) -> bool {
     PHRASES.iter().any(|phrase| question.contains(phrase))
 }
 
-/// The beginning of a text that has no end, such as a page without full stops.
-fn shorten(text: &str) -> String {
-    let Some((cut, _)) = text.char_indices().nth(MAX_CHARACTERS) else { return text.to_owned() };
-    let cut = text[..cut].rfind(char::is_whitespace).unwrap_or(cut);
-    format!("{} …", text[..cut].trim_end())
+/// A unit as it is quoted: what has no end (a page without full stops) is cut, and code ends where its fence does, for
+/// all that follows an open backquote would be code, the citation too.
+fn quoted(text: &str) -> String {
+    let code = text.starts_with("```");
+    let mut quoted = text.to_owned();
+    if let Some((cut, _)) = text.char_indices().nth(MAX_CHARACTERS) {
+        let cut = text[..cut].rfind(char::is_whitespace).unwrap_or(cut);
+        quoted = format!("{}{}", text[..cut].trim_end(), if code { "\n…\n```" } else { " …" });
+    }
+    if !code && quoted.matches('`').count() % 2 == 1 {
+        quoted.retain(|c| c != '`');
+    }
+    quoted
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(3),
-            first_token: Duration::from_secs(15),
+            first_token: Duration::from_secs(20),
             between_tokens: Duration::from_secs(10),
             total: Duration::from_secs(60),
         }

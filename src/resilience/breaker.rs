@@ -110,8 +110,8 @@ impl Breaker {
         }
     }
 
-    /// Makes a call through the breaker. Only transient errors count as failures: a dependency that says "invalid"
-    /// or "not found" works.
+    /// Makes a call through the breaker. Transient and internal errors count as failures; a dependency that says
+    /// "invalid" or "not found" works.
     pub async fn run<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
         let permit = self.admit()?;
         let result = call.await;
@@ -168,7 +168,7 @@ impl Permit {
     /// The call ended so.
     pub fn settle<T>(mut self, result: &Result<T>) {
         self.finish(match result {
-            Err(error) if error.is_transient() => Outcome::Failed,
+            Err(error) if error.is_transient() || error.kind() == ErrorKind::Internal => Outcome::Failed,
             _ => Outcome::Succeeded,
         });
     }

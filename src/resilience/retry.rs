@@ -58,8 +58,8 @@ impl Retry {
     /// Runs `attempt` until it succeeds, fails for good, or a further try is not worth it: tries or budget are used
     /// up, or the wait would reach past the deadline. The error is the last try's.
     ///
-    /// The wait is random between zero and the step (full jitter), so that callers that failed together do not come
-    /// back together.
+    /// The wait is random between half of the step and the step (equal jitter), so that callers that failed together
+    /// do not come back together.
     pub async fn run<T, F, W>(&self, deadline: Deadline, mut attempt: F) -> Result<T>
     where
         F: FnMut() -> W,
@@ -74,7 +74,7 @@ impl Retry {
                 }
                 Err(error) => error,
             };
-            let wait = self.policy.step(tries + 1).mul_f64(rand::rng().random());
+            let wait = self.policy.step(tries + 1).mul_f64(0.5 + rand::rng().random::<f64>() / 2.0);
             let hopeless = !error.is_transient() || tries >= self.policy.tries || wait >= deadline.remaining();
             if hopeless || !self.budget.withdraw() {
                 return Err(error);

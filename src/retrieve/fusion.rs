@@ -115,7 +115,10 @@ pub fn fuse_order(candidates: usize, relevance: &[f32], k: f32, weight: f32) -> 
 
 fn by_relevance(relevance: &[f32]) -> Vec<Reordered> {
     // `max` takes the number where the other is not one: a NaN counts as irrelevant.
-    let score = |(position, &score): (usize, &f32)| Reordered { position, score: score.max(0.0).min(1.0) };
+    let score = |(position, &score): (usize, &f32)| Reordered {
+        position,
+        score: if score.is_nan() { 0.0 } else { score.clamp(0.0, 1.0) },
+    };
     let mut order: Vec<Reordered> = relevance.iter().enumerate().map(score).collect();
     order.sort_by(by_score);
     order

@@ -76,16 +76,14 @@ macro_rules! declare {
 
         /// Every histogram, for the exporter.
         pub fn histograms() -> Vec<&'static Histogram> {
-            let mut all = Vec::new();
-            $(declare!(@histogram $kind $ident all);)*
-            all
+            [$(declare!(@histogram $kind $ident)),*].into_iter().flatten().collect()
         }
     };
     (@describe Counter $ident:ident) => { metrics::describe_counter!($ident.name, $ident.help) };
     (@describe Gauge $ident:ident) => { metrics::describe_gauge!($ident.name, $ident.help) };
     (@describe Histogram $ident:ident) => { metrics::describe_histogram!($ident.name, $ident.help) };
-    (@histogram Histogram $ident:ident $all:ident) => { $all.push(&$ident) };
-    (@histogram $kind:ident $ident:ident $all:ident) => {};
+    (@histogram Histogram $ident:ident) => { Some(&$ident) };
+    (@histogram $kind:ident $ident:ident) => { None };
 }
 
 declare! {

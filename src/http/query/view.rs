@@ -306,17 +306,6 @@ impl SearchResponse {
     }
 }
 
-/// The answer of a question whose answerer has nothing more to say.
-pub(in crate::http) fn failure(code: FailureCode) -> Answer {
-    let answer = match code {
-        FailureCode::RetrievalFailed => "I'm having trouble accessing our knowledge base. Please try again.",
-        FailureCode::Timeout => "The request took too long. Please try with a simpler question.",
-        FailureCode::GenerationFailed => "I couldn't generate a response. Please try again.",
-        FailureCode::Internal => "An unexpected error occurred.",
-    };
-    Answer { answer: answer.to_owned(), code: Some(code), ..Answer::default() }
-}
-
 /// To a tenth of a millisecond: more is noise.
 fn rounded(millis: f64) -> f64 {
     (millis * 10.0).round() / 10.0

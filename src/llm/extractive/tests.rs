@@ -60,6 +60,28 @@ fn chinese_is_answered_too() {
 }
 
 #[test]
+fn every_quote_keeps_its_citation() {
+    use crate::answer::citation::Reader;
+    for text in [
+        "Paint dries in `two hours when the room is warm.",
+        "Paint dries in `two. Hours` are many.",
+        "```\npaint dries two hours",
+        "~~~sh\npaint dries two hours\n~~~",
+        "Paint dries in two hours【2】.",
+        &format!("```\npaint dries {}", "two hours ".repeat(100)),
+    ] {
+        let answer = pieces("How many hours does paint dry?", &[passage("", text, 0.9), passage("", "Nothing.", 0.1)]);
+        let mut reader = Reader::new(2);
+        for piece in &answer {
+            reader.push(piece);
+        }
+        reader.finish();
+        let sources: Vec<usize> = reader.citations().iter().map(|citation| citation.source).collect();
+        assert_eq!(sources, vec![0; answer.len()], "{answer:?}");
+    }
+}
+
+#[test]
 fn overlapping_chunks_are_quoted_once() {
     let text = "Invoices are kept for ten years.";
     let passages = [passage("", text, 0.7), passage("", text, 0.6)];
@@ -68,7 +90,7 @@ fn overlapping_chunks_are_quoted_once() {
 
 #[test]
 fn a_text_without_an_end_is_cut() {
-    let text = shorten(&"word ".repeat(500));
+    let text = quoted(&"word ".repeat(500));
     assert!(text.chars().count() <= MAX_CHARACTERS + 2 && text.ends_with("word …"));
 }
 

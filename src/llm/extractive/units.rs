@@ -21,6 +21,10 @@ pub(super) fn split(text: &str) -> Vec<String> {
     for line in text.lines() {
         splitter.line(line);
     }
+    if splitter.block == Block::Code {
+        // The passage ends within the code.
+        splitter.line("```");
+    }
     splitter.end_block();
     splitter.units
 }
@@ -115,7 +119,7 @@ impl Splitter {
 /// between backquotes keeps its brackets.
 fn without_footnotes(text: &str) -> String {
     static FOOTNOTE: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"(?P<code>`+[^`]*`+)|\[\d{1,3}(?:\s*[,;–-]\s*\d{1,3})*\]")
+        Regex::new(r"(?P<code>`+[^`]*`+)|[\[【]\s*\d{1,3}(?:\s*[,;–-]\s*\d{1,3})*\s*[\]】]")
             .expect("the pattern is a regular expression")
     });
     FOOTNOTE.replace_all(text, "${code}").into_owned()

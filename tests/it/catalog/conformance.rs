@@ -276,7 +276,7 @@ pub(super) async fn publishing_waits_for_attributes_that_moved(catalog: Db) {
     let patched = catalog.patch(&tenant(), &id("a"), patch).await.unwrap().unwrap();
     let version = job.record.version;
     let publish = catalog.publish(&job.lease, &publication(version, 1, job.record.access_version)).await.unwrap();
-    assert_eq!(publish, Publish::AttributesMoved(patched.clone()));
+    assert_eq!(publish, Publish::AttributesMoved(Box::new(patched.clone())));
     assert_eq!(get(&catalog, "a").await.status, Status::Processing);
     let publish = catalog.publish(&job.lease, &publication(version, 1, patched.access_version)).await.unwrap();
     assert_eq!(publish, Publish::Published);
