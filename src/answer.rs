@@ -238,6 +238,7 @@ impl Answerer {
         for (pattern, count) in &clean.removed {
             metrics::GUARD_REMOVED.add(*count, &[("pattern", (*pattern).to_owned())]);
         }
+        clean.check()?;
         let top_k = question.top_k.unwrap_or(self.parts.retriever.config().rerank_top_k);
         if !(1..=MAX_TOP_K).contains(&top_k) {
             return Err(Error::invalid("/top_k", format!("top_k must be 1 to {MAX_TOP_K}")));

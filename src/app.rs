@@ -1,4 +1,4 @@
-//! The composition root: [`Config`] → [`App`] → [`App::run`]. Only this module calls a `build`.
+//! The composition root: [`Config`] → [`App`] → [`App::run`]. Only this module and the command line call a `build`.
 
 use std::sync::Arc;
 

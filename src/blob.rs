@@ -1,4 +1,4 @@
-//! Originals, over `object_store`: a local folder or a bucket.
+//! Originals, over `object_store`: a local folder.
 //!
 //! A key is `{tenant}/{document}/{random}`, made by [`key`] from checked identifiers; no part of it is ever a file name
 //! or a path that a user sent. A key is written once and never again, so that a reader never meets half of two files.
@@ -98,6 +98,17 @@ impl Blobs {
         Ok(keys)
     }
 
+    /// Removes what uploads left that did not finish, because the process was killed, and that nobody has written to for
+    /// `age`. The store writes `KEY#1` and renames it to `KEY`, and lists only whole objects.
+    pub async fn remove_unfinished(&self, age: Duration) -> Result<()> {
+        let root = self.store.path_to_filesystem(&Location::default()).map_err(failed)?;
+        let work = tokio::task::spawn_blocking(move || remove_unfinished(&root, age));
+        let unavailable = |error: Box<dyn std::error::Error + Send + Sync>| {
+            Error::unavailable("the originals are not available", error)
+        };
+        work.await.map_err(|error| unavailable(error.into()))?.map_err(|error| unavailable(error.into()))
+    }
+
     /// Writes and deletes a small object: the store is there and may be written.
     pub async fn check(&self) -> Result<()> {
         // Two parts, and every key has three: this is nobody's original.
@@ -121,6 +132,26 @@ async fn open_folder(path: &Path) -> Result<LocalFileSystem> {
     tokio::fs::create_dir_all(path).await.map_err(|error| unusable(error.into()))?;
     let folder = LocalFileSystem::new_with_prefix(path).map_err(|error| unusable(error.into()))?;
     Ok(folder.with_fsync(true).with_automatic_cleanup(true))
+}
+
+fn remove_unfinished(folder: &Path, age: Duration) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_unfinished(&entry.path(), age)?;
+            continue;
+        }
+        let name = entry.file_name();
+        let unfinished =
+            name.to_string_lossy().rsplit_once('#').is_some_and(|(_, number)| number.parse::<u64>().is_ok());
+        let old = |entry: &std::fs::DirEntry| {
+            Ok::<_, std::io::Error>(entry.metadata()?.modified()?.elapsed().is_ok_and(|past| past >= age))
+        };
+        if unfinished && old(&entry)? {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// A key as a place; keys come from [`key`], by way of the catalog.
@@ -174,6 +205,21 @@ mod tests {
         assert_eq!(blobs.local_file(&one).await.unwrap_err().kind(), ErrorKind::NotFound);
         blobs.delete(&two).await.unwrap();
         assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0, "nothing is left, not even a folder");
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_upload_left_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = build(&Config::File { path: folder.path().to_owned() }).await.unwrap();
+        let key = key(&"acme".parse().unwrap(), &"d".parse().unwrap());
+        blobs.put(&key, Bytes::from_static(b"whole")).await.unwrap();
+        let unfinished = folder.path().join(format!("{key}#1"));
+        std::fs::write(&unfinished, "ha").unwrap();
+        blobs.remove_unfinished(Duration::from_secs(3600)).await.unwrap();
+        assert!(unfinished.exists(), "it may be at work still");
+        blobs.remove_unfinished(Duration::ZERO).await.unwrap();
+        assert!(!unfinished.exists());
+        assert_eq!(read(&blobs, &key).await.unwrap(), b"whole");
     }
 
     #[tokio::test]

@@ -28,7 +28,7 @@ struct Cli {
 enum Command {
     /// Serve the API, and work on documents in the same process
     Serve(serve::ServeArgs),
-    /// Work on documents without serving the API
+    /// Work on documents without serving the API (not beside a server: the embedded vector store has one process)
     Worker,
     /// Upload files and folders to a running server, and wait until they can be asked about
     Ingest(ingest::IngestArgs),

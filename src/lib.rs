@@ -12,7 +12,7 @@
 //!
 //! **The seams** are traits, each with one `Config`, one `build` and its backends in a folder of its own:
 //! [`embedding::Embedder`], [`vector_store::VectorStore`], [`rerank::Reranker`], [`llm::Llm`], [`cache::Cache`],
-//! [`limit::RateLimiter`], [`catalog::Catalog`]; [`blob`] stands on the trait of `object_store`.
+//! [`limit::RateLimiter`], [`catalog::Catalog`]; [`blob`] stands on `object_store`.
 //!
 //! **Around them**: [`app`] builds everything from a [`config::Config`] and runs it; [`auth`] says who asks;
 //! [`resilience`] has deadlines, retries and breakers; [`http`] is the only module that knows status codes;
@@ -26,10 +26,10 @@
 //! 2. A backend file knows its trait and its vendor, and no sibling. Nothing above a seam has a type parameter.
 //! 3. [`answer::prompt`], [`answer::citation`], [`answer::guard`], [`retrieve::filter`], [`retrieve::fusion`] and
 //!    [`ingest::chunk`] do no I/O.
-//! 4. HTTP, worker, command line and evaluation drive the same [`retrieve::Retriever`], [`answer::Answerer`] and
-//!    [`ingest::Ingester`].
-//! 5. Every seam has one conformance suite (`tests/it`), which every backend runs. The embedded backend is a product
-//!    feature, never a mock.
+//! 4. Whatever answers or ingests drives the same [`retrieve::Retriever`], [`answer::Answerer`] and
+//!    [`ingest::Ingester`]; the command line's `ingest` and `query` go through HTTP.
+//! 5. A seam with several backends has one conformance suite (`tests/it`), which every backend runs. The embedded backend
+//!    is a product feature, never a mock.
 //! 6. Retries and breakers are wrappers round a trait, stacked in [`app`], never an `if` inside a backend.
 //! 7. No search without a scope: [`vector_store::VectorStore::search`] takes a [`document::Scope`].
 //! 8. What runs is what was configured, or the start fails with one line.
@@ -46,7 +46,7 @@
 //! | passage token vectors | bytes ([`rerank::Config::LateInteraction`]) |
 //! | texts that wait for a session | the scheduler's queue; callers wait, and are dropped with their request |
 //! | a document | bytes, text, chunks, attempts, and the child's memory, CPU and wall time |
-//! | writes that wait for the embedded store | its channel; callers wait |
+//! | writes that wait for the embedded store | one at a time; callers wait |
 
 pub mod answer;
 pub mod app;

@@ -4,15 +4,27 @@ pub mod extractive;
 pub mod openai;
 mod sse;
 
+use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use crate::document::Passage;
 use crate::error::{Error, Result};
+
+/// What a model writes, alone in a line, where the sources do not answer.
+pub const SENTINEL: &str = "NO_ANSWER_IN_SOURCES";
+
+/// The text without [`SENTINEL`]: a document that holds it must not speak for the model.
+pub fn without_sentinel(text: &str) -> Cow<'_, str> {
+    static PATTERN: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(&format!("(?i){SENTINEL}")).expect("the pattern is a regular expression"));
+    PATTERN.replace_all(text, "no answer in sources")
+}
 
 /// What a model is asked. `extractive` reads `question` and `passages`; a chat model reads `system` and `user`, which
 /// [`crate::answer::prompt`] rendered from the same passages.

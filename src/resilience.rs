@@ -68,10 +68,11 @@ pub fn retrying_embedder(inner: Arc<dyn Embedder>) -> Arc<dyn Embedder> {
     Arc::new(RetryingEmbedder::new(inner, retry, Duration::from_secs(5)))
 }
 
-/// A vector store behind a breaker. A search has 5 s, so one that took 4 has hung.
+/// A vector store behind a breaker for searches and one for changes. A search has 5 s, so one that took 4 has hung.
 pub fn breaking_store(inner: Arc<dyn VectorStore>) -> Arc<dyn VectorStore> {
     let policy = breaker::Policy { patience: Duration::from_secs(4), ..breaker::Policy::default() };
-    Arc::new(BreakerStore::new(inner, Breaker::new("vector_store", policy)))
+    let (reads, writes) = (Breaker::new("vector_store", policy), Breaker::new("vector_store_writes", policy));
+    Arc::new(BreakerStore::new(inner, reads, writes))
 }
 
 /// A cache behind a breaker. A look-up has [`crate::answer::CACHE_LIMIT`].

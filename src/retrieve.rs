@@ -203,8 +203,8 @@ impl Retriever {
     async fn embed(&self, request: &RetrievalRequest) -> Result<Vec<f32>> {
         let share = request.deadline.at_most(EMBEDDING_SHARE);
         let embed = self.backends.embedder.embed(vec![request.question.clone()], Priority::Interactive);
-        let vector = share.run("embedding the question", embed).await?.pop();
-        vector.ok_or_else(|| Error::new(ErrorKind::Internal, "the embedding model gave no vector"))
+        let mut vectors = share.run("embedding the question", embed).await.map_err(unavailable)?;
+        vectors.pop().ok_or_else(|| Error::new(ErrorKind::Internal, "the embedding model gave no vector"))
     }
 
     /// The final order of the candidates, of which the first `relevance.len()` were reranked.
@@ -248,4 +248,12 @@ async fn timed<T>(stage: &'static str, retrieval: &mut Retrieval, work: impl Fut
     metrics::QUERY_LATENCY.record(seconds, &[("stage", stage.to_owned())]);
     retrieval.timings_ms.push((stage, seconds * 1e3));
     result
+}
+
+/// A model that fails on a question is a retrieval that is down.
+fn unavailable(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Internal => Error::unavailable("the question could not be embedded", error),
+        _ => error,
+    }
 }

@@ -71,7 +71,7 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::answer::prompt::SENTINEL;
+    use crate::llm::SENTINEL;
 
     /// Reads a text in pieces of so many characters.
     fn read(text: &str, sources: usize, size: usize) -> (String, Vec<(usize, usize, usize)>, Verdict) {

@@ -94,7 +94,8 @@ impl Generator<'_> {
                     if audience.has_seen() {
                         return Err(error);
                     }
-                    skip_second = !error.is_transient();
+                    // A shorter prompt may be taken where a long one was refused.
+                    skip_second = error.kind() == ErrorKind::Config;
                     last = error;
                 }
             }
@@ -117,9 +118,9 @@ impl Generator<'_> {
         let mut generation = first_text.run("the language model", attempt.model.generate(&request)).await?;
         let mut reader = Reader::new(passages.len());
         let (mut answer, mut written, mut usage, mut truncated) = (String::new(), String::new(), None, false);
-        // Bytes of the answer that were shown; from the first on it is an answer, whatever the model says later.
+        // Bytes of the answer that were shown; once somebody has seen one it is an answer, whatever the model says later.
         let mut shown = 0;
-        while shown > 0 || reader.verdict() != Verdict::NotFound {
+        while audience.has_seen() || reader.verdict() != Verdict::NotFound {
             let until = if answer.is_empty() { first_text } else { material.deadline };
             let next = async { generation.next().await.transpose() };
             match until.run("the language model", next).await? {
@@ -139,7 +140,7 @@ impl Generator<'_> {
         }
         answer.push_str(&reader.finish());
         let answerable = match reader.verdict() {
-            _ if shown > 0 => true,
+            _ if audience.has_seen() => true,
             Verdict::Undecided => return Err(Error::new(ErrorKind::Unavailable, "the language model said nothing")),
             Verdict::NotFound => false,
             Verdict::Answer => true,

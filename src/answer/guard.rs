@@ -34,6 +34,14 @@ pub struct Sanitised {
 }
 
 impl Sanitised {
+    /// [`crate::error::ErrorKind::Invalid`] at `/query` if nothing remains.
+    pub fn check(&self) -> Result<()> {
+        match self.text.chars().any(|c| !c.is_whitespace()) {
+            true => Ok(()),
+            false => Err(Error::invalid("/query", format!("query must be 1 to {MAX_CHARACTERS} characters of text"))),
+        }
+    }
+
     /// What the caller should know of what was removed.
     pub fn warning(&self) -> Option<String> {
         let names: Vec<String> = self.removed.iter().map(|(name, _)| format!("`{name}`")).collect();
@@ -42,13 +50,14 @@ impl Sanitised {
     }
 }
 
-/// Cleans a question. [`crate::error::ErrorKind::Invalid`] at `/query` if it is empty, before or after, or too long.
+/// Cleans a question. [`crate::error::ErrorKind::Invalid`] at `/query` if it is empty or too long; what remains may be
+/// empty, which [`Sanitised::check`] says.
 pub fn sanitise(query: &str) -> Result<Sanitised> {
     let query = query.trim();
     if query.chars().nth(MAX_CHARACTERS).is_some() {
         return Err(Error::invalid("/query", format!("query must be 1 to {MAX_CHARACTERS} characters")));
     }
-    let mut text: String = query.nfc().filter_map(visible).collect();
+    let mut text: String = query.chars().filter_map(visible).nfc().collect();
     let mut removed = Vec::new();
     // Taking one pattern out can put the halves of another together, so until none is left.
     while let Some((name, shorter)) = remove_one(&text) {
@@ -58,11 +67,7 @@ pub fn sanitise(query: &str) -> Result<Sanitised> {
             None => removed.push((name, 1)),
         }
     }
-    let text = text.trim().to_owned();
-    if !text.chars().any(|c| !c.is_whitespace()) {
-        return Err(Error::invalid("/query", format!("query must be 1 to {MAX_CHARACTERS} characters of text")));
-    }
-    Ok(Sanitised { text, removed })
+    Ok(Sanitised { text: text.trim().to_owned(), removed })
 }
 
 /// The character, a space for white space of any kind but line breaks, or nothing for what cannot be seen.
@@ -80,7 +85,7 @@ fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
         | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
-        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffc}' | '\u{fffe}' | '\u{ffff}' | '\u{1bca0}'..='\u{1bca3}'
         | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
@@ -129,7 +134,7 @@ mod tests {
         let error = sanitise(&format!("{most}x")).unwrap_err();
         assert_eq!((error.kind(), error.pointer()), (ErrorKind::Invalid, Some("/query")));
         for empty in ["", " \n\t ", "\u{200b}\u{202e}", "[INST] system:", "\u{0}"] {
-            assert_eq!(sanitise(empty).unwrap_err().pointer(), Some("/query"), "{empty:?}");
+            assert_eq!(sanitise(empty).unwrap().check().unwrap_err().pointer(), Some("/query"), "{empty:?}");
         }
     }
 

@@ -10,10 +10,7 @@ use sha2::{Digest, Sha256};
 use unicode_segmentation::UnicodeSegmentation;
 
 use crate::embedding::TokenCounter;
-use crate::llm::ScoredPassage;
-
-/// The line by which a model says that the sources do not answer.
-pub const SENTINEL: &str = "NO_ANSWER_IN_SOURCES";
+use crate::llm::{SENTINEL, ScoredPassage, without_sentinel};
 
 /// Instructions, then the user's part.
 const TEMPLATE: &str = include_str!("prompt.md");
@@ -64,16 +61,18 @@ pub fn render(
 ) -> Prompt {
     let mut blocks = Vec::new();
     let mut left = max_tokens;
+    let close = counter.count(&format!("</{tag}>"));
     for (index, scored) in passages.iter().enumerate() {
         let open = opening(tag, index + 1, scored);
         let text = neutralise(&scored.passage.chunk.text);
-        let tokens = counter.count(&open) + counter.count(&text);
+        let around = counter.count(&open) + close;
+        let tokens = around + counter.count(&text);
         if tokens <= left {
             left -= tokens;
             blocks.push(format!("{open}\n{text}\n</{tag}>"));
             continue;
         }
-        let room = left.saturating_sub(counter.count(&open));
+        let room = left.saturating_sub(around);
         let text = cut(&text, room, blocks.is_empty(), counter);
         if !text.is_empty() {
             blocks.push(format!("{open}\n{text}\n</{tag}>"));
@@ -122,9 +121,9 @@ fn cut(text: &str, room: usize, needed: bool, counter: &dyn TokenCounter) -> Str
     text[..end].trim_end().to_owned()
 }
 
-/// Takes the power out of what a model's template, or ours, would read as a delimiter.
+/// Takes the power out of what a model's template, or ours, would read as a delimiter, or as a refusal.
 fn neutralise(text: &str) -> String {
-    DELIMITERS.replace_all(text, "${1}${3} ${2}${4}").into_owned()
+    without_sentinel(&DELIMITERS.replace_all(text, "${1}${3} ${2}${4}")).into_owned()
 }
 
 /// Puts values into a template in one pass, so that a value that looks like a place stays as it is.

@@ -174,7 +174,9 @@ async fn upload(
     if known.status().is_success() {
         let document = client::body(known).await?;
         let hash = hex(&Sha256::digest(&bytes));
-        if document["sha256"] == hash.as_str() && document["status"] == "indexed" {
+        // Other readers or metadata are for the server to compare.
+        let same_attributes = metadata.is_empty() && readers.is_empty();
+        if same_attributes && document["sha256"] == hash.as_str() && document["status"] == "indexed" {
             return Ok(Uploaded::Unchanged);
         }
     } else if known.status() != StatusCode::NOT_FOUND {

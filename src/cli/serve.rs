@@ -1,6 +1,7 @@
 //! `serve` and `worker`.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use clap::Args;
 use rag_api::app::{App, Listeners};
@@ -10,12 +11,15 @@ use rag_api::http::Starting;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+/// How long blocking work may still take once all else has ended.
+const LAST_WORK: Duration = Duration::from_secs(3);
+
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
     /// Where to listen, such as 127.0.0.1:8000 (overrides `RAG_LISTEN`)
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
-    /// Serve only; documents are worked on by `rag-api worker`
+    /// Serve only: uploads wait until a process works on documents
     #[arg(long)]
     no_worker: bool,
 }
@@ -27,7 +31,8 @@ pub(crate) fn serve(mut config: Config, arguments: &ServeArgs) -> Result<()> {
     if arguments.no_worker {
         config.ingest.concurrency = 0;
     }
-    super::runtime()?.block_on(async {
+    let runtime = super::runtime()?;
+    let served = runtime.block_on(async {
         let stop = stop_on_signal()?;
         // The ports first: a taken one is known before models are loaded.
         let api = bind(config.http.listen, "RAG_LISTEN").await?;
@@ -35,27 +40,37 @@ pub(crate) fn serve(mut config: Config, arguments: &ServeArgs) -> Result<()> {
             Some(address) => Some(bind(address, "RAG_METRICS_LISTEN").await?),
             None => None,
         };
-        let (starting, api) = Starting::serve(api)?;
+        let (starting, api) = Starting::serve(api, &config.http)?;
         let app = App::build(config).await?;
         starting.finish();
         if let Ok(address) = api.local_addr() {
             tracing::info!(%address, "listening");
         }
         app.run(Listeners { api, metrics }, stop).await
-    })
+    });
+    end(runtime);
+    served
 }
 
 pub(crate) fn work(config: Config) -> Result<()> {
     if config.ingest.concurrency == 0 {
         return Err(Error::config("RAG_WORKER_CONCURRENCY is 0: this worker would do nothing"));
     }
-    super::runtime()?.block_on(async {
+    let runtime = super::runtime()?;
+    let worked = runtime.block_on(async {
         let stop = stop_on_signal()?;
         let app = App::build(config).await?;
         let Some(worker) = &app.worker else { return Ok(()) };
         worker.run(stop).await?;
         app.store.flush().await
-    })
+    });
+    end(runtime);
+    worked
+}
+
+/// Blocking work that is still at it (building an index, cutting a long text) is begun anew by the next process.
+fn end(runtime: tokio::runtime::Runtime) {
+    runtime.shutdown_timeout(LAST_WORK);
 }
 
 async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {

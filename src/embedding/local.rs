@@ -299,7 +299,7 @@ impl EmbeddingSession {
 }
 
 fn failed(error: fastembed::Error) -> Error {
-    Error::unavailable("the embedding model failed", error)
+    Error::internal("the embedding model failed", error)
 }
 
 #[cfg(test)]

@@ -111,7 +111,7 @@ impl Drop for AbortOnDrop {
 }
 
 /// One listener's connections.
-struct Server {
+pub(super) struct Server {
     router: Router,
     builder: Builder<TokioExecutor>,
     limits: Limits,
@@ -123,7 +123,7 @@ struct Server {
 }
 
 impl Server {
-    fn new(router: Router, max_connections: usize) -> Self {
+    pub(super) fn new(router: Router, max_connections: usize) -> Self {
         Self::with_limits(router, max_connections, LIMITS)
     }
 
@@ -140,7 +140,7 @@ impl Server {
     }
 
     /// Accepts until `refuse`, then lets requests in flight finish.
-    async fn run(self, listener: TcpListener, refuse: &CancellationToken, config: &Config) {
+    pub(super) async fn run(self, listener: TcpListener, refuse: &CancellationToken, config: &Config) {
         tokio::select! {
             () = refuse.cancelled() => {}
             () = self.accept(&listener) => {}

@@ -77,7 +77,7 @@ pub(super) struct TextUpload {
 #[derive(utoipa::ToSchema)]
 #[allow(dead_code, reason = "describes a form for OpenAPI; it is read field by field")]
 pub(super) struct FormUpload {
-    /// The file; several parts make several documents. 25 MB each by default.
+    /// The file; several parts make several documents. 25 MiB each by default.
     #[schema(value_type = Vec<String>, format = Binary)]
     file: Vec<Vec<u8>>,
     /// The title, of every file.

@@ -12,8 +12,7 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 
-use super::{Generation, GenerationEvent, GenerationRequest, Llm, ScoredPassage};
-use crate::answer::prompt::SENTINEL;
+use super::{Generation, GenerationEvent, GenerationRequest, Llm, SENTINEL, ScoredPassage, without_sentinel};
 use crate::error::Result;
 pub use relevance::{ANSWERABLE, answerability};
 use terms::Terms;
@@ -178,19 +177,41 @@ fn asks_for_number(question: &str) -> bool {
     PHRASES.iter().any(|phrase| question.contains(phrase))
 }
 
-/// A unit as it is quoted: what has no end (a page without full stops) is cut, and code ends where its fence does, for
-/// all that follows an open backquote would be code, the citation too.
+/// A unit as it is quoted: what has no end (a page without full stops) is cut, and what would read as a citation of
+/// ours, as the sentinel, or as the beginning of code that ends nowhere (so that our citation would be code too) is
+/// taken out.
 fn quoted(text: &str) -> String {
     let code = text.starts_with("```");
-    let mut quoted = text.to_owned();
-    if let Some((cut, _)) = text.char_indices().nth(MAX_CHARACTERS) {
-        let cut = text[..cut].rfind(char::is_whitespace).unwrap_or(cut);
-        quoted = format!("{}{}", text[..cut].trim_end(), if code { "\n…\n```" } else { " …" });
+    let mut quoted = without_sentinel(text).into_owned();
+    if let Some((cut, _)) = quoted.char_indices().nth(MAX_CHARACTERS) {
+        let cut = quoted[..cut].rfind(char::is_whitespace).unwrap_or(cut);
+        quoted = format!("{}{}", quoted[..cut].trim_end(), if code { "\n…\n```" } else { " …" });
     }
-    if !code && quoted.matches('`').count() % 2 == 1 {
+    if code {
+        return quoted;
+    }
+    let runs = quoted.split(|c| c != '`').filter(|run| !run.is_empty()).map(str::len);
+    let mut open = 0;
+    for run in runs {
+        open = if open == 0 {
+            run
+        } else if open == run {
+            0
+        } else {
+            open
+        };
+    }
+    if open > 0 {
         quoted.retain(|c| c != '`');
     }
-    quoted
+    // What one pass puts together, the next takes out.
+    loop {
+        let clean = units::without_footnotes(&quoted);
+        if clean == quoted {
+            return quoted;
+        }
+        quoted = clean;
+    }
 }
 
 #[cfg(test)]

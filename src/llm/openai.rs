@@ -218,7 +218,8 @@ fn refusal(status: StatusCode, detail: &str) -> Error {
         status if status.is_redirection() => {
             (ErrorKind::Config, "the language model's server redirects: check RAG_OPENAI_BASE_URL")
         }
-        _ => (ErrorKind::Internal, "the language model's server refuses the request"),
+        // A prompt that is too long, or that its filter does not like: nothing is wrong with the server.
+        _ => (ErrorKind::Invalid, "the language model's server refuses the request"),
     };
     let body = serde_json::from_str(detail).unwrap_or_default();
     Error::new(kind, message).with_source(format!("status {}{}", status.as_u16(), summary(&body)))

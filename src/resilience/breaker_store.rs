@@ -1,4 +1,4 @@
-//! A vector store behind a breaker.
+//! A vector store behind two breakers: one for what questions need, one for what changes documents.
 
 use std::sync::Arc;
 
@@ -9,18 +9,20 @@ use crate::document::{Chunk, DocumentId, Scope, TenantId, Version};
 use crate::error::Result;
 use crate::vector_store::{ChunkPage, DocumentAttributes, Point, SearchQuery, SearchResults, VectorStore, Versions};
 
-/// Asks the store only while its breaker is closed. `check` and `optimize` go past it: readiness wants to know how the
+/// Asks the store only while a breaker is closed. A store that cannot be written (a full disk) can still be searched, so
+/// that writes which fail say nothing about reads. `check` and `optimize` go past it: readiness wants to know how the
 /// store is, not what the breaker thinks, and housekeeping is no sign of either.
 #[derive(Debug)]
 pub struct BreakerStore {
     inner: Arc<dyn VectorStore>,
-    breaker: Breaker,
+    reads: Breaker,
+    writes: Breaker,
 }
 
 impl BreakerStore {
-    /// Puts `inner` behind `breaker`.
-    pub fn new(inner: Arc<dyn VectorStore>, breaker: Breaker) -> Self {
-        Self { inner, breaker }
+    /// Puts `inner` behind breakers for searches and for changes.
+    pub fn new(inner: Arc<dyn VectorStore>, reads: Breaker, writes: Breaker) -> Self {
+        Self { inner, reads, writes }
     }
 }
 
@@ -28,19 +30,19 @@ impl BreakerStore {
 #[async_trait]
 impl VectorStore for BreakerStore {
     async fn upsert(&self, points: Vec<Point>) -> Result<()> {
-        self.breaker.run(self.inner.upsert(points)).await
+        self.writes.run(self.inner.upsert(points)).await
     }
 
     async fn flush(&self) -> Result<()> {
-        self.breaker.run(self.inner.flush()).await
+        self.writes.run(self.inner.flush()).await
     }
 
     async fn search(&self, scope: &Scope, query: SearchQuery) -> Result<SearchResults> {
-        self.breaker.run(self.inner.search(scope, query)).await
+        self.reads.run(self.inner.search(scope, query)).await
     }
 
     async fn delete(&self, tenant: &TenantId, document: &DocumentId, versions: Versions) -> Result<()> {
-        self.breaker.run(self.inner.delete(tenant, document, versions)).await
+        self.writes.run(self.inner.delete(tenant, document, versions)).await
     }
 
     async fn set_attributes(
@@ -50,7 +52,7 @@ impl VectorStore for BreakerStore {
         version: Version,
         attributes: &DocumentAttributes,
     ) -> Result<()> {
-        self.breaker.run(self.inner.set_attributes(tenant, document, version, attributes)).await
+        self.writes.run(self.inner.set_attributes(tenant, document, version, attributes)).await
     }
 
     async fn chunks(
@@ -60,7 +62,7 @@ impl VectorStore for BreakerStore {
         version: Version,
         page: ChunkPage,
     ) -> Result<Vec<Chunk>> {
-        self.breaker.run(self.inner.chunks(tenant, document, version, page)).await
+        self.reads.run(self.inner.chunks(tenant, document, version, page)).await
     }
 
     async fn check(&self) -> Result<()> {

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::fusion::{self, Fused, Reordered};
 use super::{Explanation, RetrievalRequest, Retriever};
-use crate::document::{DocumentId, Passage, Scope, Version};
+use crate::document::{DocumentId, Passage, Scope, TenantId, Version, point_id};
 use crate::error::Result;
 use crate::telemetry::metrics;
 use crate::vector_store::{Hit, SearchQuery, SearchResults};
@@ -98,7 +98,7 @@ impl Retriever {
         let mut round = 1;
         loop {
             let results = self.backends.store.search(&request.scope, query.clone()).await?;
-            let mut found = self.fuse(results);
+            let mut found = self.fuse(request.scope.tenant(), results);
             // What was refused before is looked at again: it may have been published meanwhile.
             let mut looked_at: HashSet<_> = query.exclude.iter().cloned().collect();
             looked_at.extend(found.iter().take(keep).map(Candidate::content));
@@ -125,7 +125,12 @@ impl Retriever {
         }
     }
 
-    fn fuse(&self, results: SearchResults) -> Vec<Candidate> {
+    fn fuse(&self, tenant: &TenantId, mut results: SearchResults) -> Vec<Candidate> {
+        let foreign = drop_foreign(tenant, &mut results.dense) + drop_foreign(tenant, &mut results.sparse);
+        if foreign > 0 {
+            metrics::RECHECK_DROPPED.add(foreign as u64, &[("reason", Refusal::Access.as_str().to_owned())]);
+            tracing::error!(foreign, "the vector store let hits of another tenant through");
+        }
         let ranked = |hits: &[Hit]| hits.iter().map(|hit| (hit.id, hit.score)).collect::<Vec<_>>();
         let fused = fusion::fuse(&ranked(&results.dense), &ranked(&results.sparse), self.weights());
         // The dense branch's hit last: it is the one that always knows its cosine.
@@ -157,6 +162,16 @@ impl Retriever {
         };
         Ok(contents.iter().filter_map(refusal).collect())
     }
+}
+
+/// Drops hits of other tenants; a point's id is made of its tenant. Returns their number.
+fn drop_foreign(tenant: &TenantId, hits: &mut Vec<Hit>) -> usize {
+    let all = hits.len();
+    hits.retain(|hit| {
+        let passage = &hit.passage;
+        hit.id == point_id(tenant, &passage.document_id, passage.version, passage.chunk.chunk_idx)
+    });
+    all - hits.len()
 }
 
 /// Counts refused hits by reason. One for lack of access, outside the moment of a change of readers, means that the

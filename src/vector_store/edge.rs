@@ -219,15 +219,12 @@ impl VectorStore for EdgeStore {
         }
         crate::hold::passing("optimize");
         // Beside the writers: the engine redirects writes while it rebuilds a segment.
-        self.run(&self.optimizations, |shard| {
-            let worked = shard.optimize().map_err(failed)?;
-            if worked {
-                // The replaced segments leave the disk once the new ones are durable.
-                shard.flush().map_err(failed)?;
-            }
-            Ok(worked)
-        })
-        .await
+        let worked = self.run(&self.optimizations, |shard| shard.optimize().map_err(failed)).await?;
+        if worked {
+            // The replaced segments leave the disk once the new ones are durable.
+            self.flush().await?;
+        }
+        Ok(worked)
     }
 }
 

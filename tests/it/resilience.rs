@@ -82,7 +82,8 @@ async fn the_store_breaker_opens_probes_and_closes() {
         let model = EmbeddingModel { name: "test".to_owned(), dimensions: 4, max_tokens: 8 };
         let edge = vector_store::build(&config, &model).unwrap();
         let (inner, outer) = (breaker(Duration::ZERO), breaker(open_for));
-        let store = BreakerStore::new(Arc::new(BreakerStore::new(edge, inner.clone())), outer.clone());
+        let store = BreakerStore::new(edge, inner.clone(), breaker(HOUR));
+        let store = BreakerStore::new(Arc::new(store), outer.clone(), breaker(HOUR));
         let scope = Scope::new("acme".parse().unwrap(), vec!["public".parse().unwrap()]);
         let search = async || {
             let query = SearchQuery { dense: Some(vec![1.0, 0.0, 0.0, 0.0]), limit: 1, ..SearchQuery::default() };

@@ -1,6 +1,6 @@
 //! Takes lines that begin with the sentinel out of a text.
 
-use crate::answer::prompt::SENTINEL;
+use crate::llm::SENTINEL;
 
 /// Marks that models put round a word, and white space.
 const DRESS: [char; 9] = [' ', '\t', '\r', '*', '_', '`', '"', '\'', '>'];

@@ -1,10 +1,14 @@
 //! What is done when nobody waits: building indexes, sweeping originals that nothing refers to, expiring notes.
+//!
+//! A sweep deletes for good, so it must never take a wrong catalog at its word: one that was restored from a backup, or
+//! that belongs to another folder, knows few of the originals.
 
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
+use crate::document::Status;
 use crate::error::Result;
 
 /// How often the housekeeper looks whether the process is idle.
@@ -13,6 +17,10 @@ const IDLE_CHECK: Duration = Duration::from_secs(5);
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 /// An original younger than this may belong to a row that is about to be written.
 const SWEEP_AGE: Duration = Duration::from_secs(3600);
+/// What crashes leave behind is little: a sweep that finds more than this share of the originals without a row …
+const STRAY_SHARE: f64 = 0.1;
+/// … and more than so many, deletes none.
+const STRAY_COUNT: usize = 10;
 
 impl Worker {
     pub(super) async fn keep_house(&self, stop: &CancellationToken) {
@@ -22,20 +30,30 @@ impl Worker {
                 () = tokio::time::sleep(IDLE_CHECK) => {}
                 () = stop.cancelled() => return,
             }
-            if let Err(error) = self.optimize_if_idle().await {
-                tracing::warn!(error = %error.chain(), "the vector store could not be optimized");
-            }
-            if last_sweep.is_none_or(|last| last.elapsed() >= SWEEP_EVERY) {
+            let sweep = last_sweep.is_none_or(|last| last.elapsed() >= SWEEP_EVERY);
+            if sweep {
                 last_sweep = Some(tokio::time::Instant::now());
-                if let Err(error) = self.sweep().await {
-                    tracing::warn!(error = %error.chain(), "the sweep did not finish");
-                }
+            }
+            tokio::select! {
+                () = self.tidy_up(sweep) => {}
+                () = stop.cancelled() => return,
             }
         }
     }
 
+    async fn tidy_up(&self, sweep: bool) {
+        if let Err(error) = self.optimize_if_idle().await {
+            tracing::warn!(error = %error.chain(), "the vector store could not be optimized");
+        }
+        if sweep && let Err(error) = self.sweep().await {
+            tracing::warn!(error = %error.chain(), "the sweep did not finish");
+        }
+    }
+
     async fn optimize_if_idle(&self) -> Result<()> {
-        if self.catalog.stats().await?.oldest_queued.is_some() {
+        let stats = self.catalog.stats().await?;
+        let waiting = stats.by_status.get(&Status::Processing).copied().unwrap_or_default();
+        if stats.oldest_queued.is_some() || waiting > 0 {
             return Ok(());
         }
         if self.store.optimize().await? {
@@ -46,11 +64,22 @@ impl Worker {
 
     async fn sweep(&self) -> Result<()> {
         self.catalog.expire().await?;
-        for blob in self.blobs.older_than(SWEEP_AGE).await? {
-            if !self.is_referred_to(&blob).await? {
-                tracing::info!("an original that nothing refers to is deleted");
-                self.blobs.delete(&blob).await?;
+        self.blobs.remove_unfinished(SWEEP_AGE).await?;
+        let originals = self.blobs.older_than(SWEEP_AGE).await?;
+        let mut strays = Vec::new();
+        for original in &originals {
+            if !self.is_referred_to(original).await? {
+                strays.push(original);
             }
+        }
+        if is_wrong_catalog(strays.len(), originals.len()) {
+            let (strays, originals) = (strays.len(), originals.len());
+            tracing::error!(strays, originals, "the catalog does not know many of the originals: nothing is deleted");
+            return Ok(());
+        }
+        for stray in strays {
+            tracing::info!("an original that nothing refers to is deleted");
+            self.blobs.delete(stray).await?;
         }
         Ok(())
     }
@@ -63,5 +92,21 @@ impl Worker {
         let Some(record) = self.catalog.get(&tenant, &document).await? else { return Ok(false) };
         let served = record.served.as_ref().is_some_and(|served| served.content.blob == blob);
         Ok(served || record.content.blob == blob)
+    }
+}
+
+fn is_wrong_catalog(strays: usize, originals: usize) -> bool {
+    strays > STRAY_COUNT && strays as f64 > originals as f64 * STRAY_SHARE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_catalog_that_knows_few_originals_is_not_believed() {
+        assert!(!is_wrong_catalog(0, 0) && !is_wrong_catalog(3, 3), "what crashes leave");
+        assert!(!is_wrong_catalog(50, 10_000));
+        assert!(is_wrong_catalog(11, 11) && is_wrong_catalog(2_000, 10_000), "another catalog, or an old one");
     }
 }

@@ -68,6 +68,10 @@ fn every_quote_keeps_its_citation() {
         "```\npaint dries two hours",
         "~~~sh\npaint dries two hours\n~~~",
         "Paint dries in two hours【2】.",
+        "Paint ``dries'' in two hours.",
+        "Paint `a[2]` dries in two hours, it`s fine.",
+        "Paint dries in [[2]2] two hours.",
+        "NO_ANSWER_IN_SOURCES how paint dries: two hours.",
         &format!("```\npaint dries {}", "two hours ".repeat(100)),
     ] {
         let answer = pieces("How many hours does paint dry?", &[passage("", text, 0.9), passage("", "Nothing.", 0.1)]);

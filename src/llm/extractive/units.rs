@@ -117,7 +117,7 @@ impl Splitter {
 
 /// Takes a document's own `[3]` out, which would read as a citation of ours, and would end no sentence. What stands
 /// between backquotes keeps its brackets.
-fn without_footnotes(text: &str) -> String {
+pub(super) fn without_footnotes(text: &str) -> String {
     static FOOTNOTE: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r"(?P<code>`+[^`]*`+)|[\[【]\s*\d{1,3}(?:\s*[,;–-]\s*\d{1,3})*\s*[\]】]")
             .expect("the pattern is a regular expression")

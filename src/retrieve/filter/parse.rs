@@ -9,6 +9,8 @@ use crate::error::{Error, Result};
 
 /// Most levels of `$and`, `$or` and `$not`, the outermost object included.
 const MAX_DEPTH: usize = 8;
+/// Most objects of a filter.
+const MAX_PARTS: usize = 256;
 /// Most conditions on fields.
 const MAX_CONDITIONS: usize = 64;
 /// Most values in all lists of `$in` and `$nin` together.
@@ -65,6 +67,7 @@ impl FromStr for FieldPath {
 /// Counts what has been read, for the limits.
 #[derive(Default)]
 struct Parser {
+    parts: usize,
     conditions: usize,
     values: usize,
 }
@@ -78,8 +81,15 @@ impl Parser {
         if depth > MAX_DEPTH {
             return Err(Error::invalid(at, format!("a filter has at most {MAX_DEPTH} levels")));
         }
+        self.parts += 1;
+        if self.parts > MAX_PARTS {
+            return Err(Error::invalid(ROOT, format!("a filter has at most {MAX_PARTS} parts")));
+        }
         let mut parts = Vec::with_capacity(fields.len());
         for (key, value) in fields {
+            if key.len() > MAX_FIELD {
+                return Err(Error::invalid(at, format!("a field has 1 to {MAX_FIELD} bytes")));
+            }
             let at = child(at, key);
             parts.push(match key.as_str() {
                 "$and" => Filter::And(self.list(value, &at, depth)?),
@@ -122,6 +132,9 @@ impl Parser {
         let mut parts = Vec::with_capacity(operators.len());
         let mut range = RangeLimits::default();
         for (operator, operand) in operators {
+            if operator.len() > MAX_FIELD {
+                return Err(Error::invalid(at, "holds an unknown operator"));
+            }
             let at = child(at, operator);
             match operator.as_str() {
                 "$eq" => parts.push(self.equals(field, std::slice::from_ref(operand), &at)?),

@@ -130,7 +130,7 @@ impl Library {
 
     pub(super) fn answerer(&self, making: Making) -> Answerer {
         let store = match making.store_down {
-            true => Arc::new(BreakerStore::new(self.store.clone(), open_breaker())),
+            true => Arc::new(BreakerStore::new(self.store.clone(), open_breaker(), open_breaker())),
             false => self.store.clone(),
         };
         let backends =
