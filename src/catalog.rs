@@ -14,6 +14,7 @@
 //! A version that is being processed never disturbs the one that is served. Every write of a worker carries its lease
 //! token (fencing): after a lost lease it changes nothing and returns [`crate::error::ErrorKind::Conflict`].
 
+mod key_records;
 mod records;
 mod sqlite;
 mod state;
@@ -27,9 +28,10 @@ use async_trait::async_trait;
 
 use crate::document::{DocumentId, Failure, TenantId};
 use crate::error::Result;
+pub use key_records::{Idempotency, KeyPatch, KeyRecord, KeyScope};
 pub use records::{
-    AttributesPatch, CatalogStats, Content, DocumentRecord, Idempotency, Job, KeyRecord, KeyScope, Lease, ListQuery,
-    NewDocument, Progress, Publication, Publish, Put, PutMode, Served, Stage, Status, Visibility, Work,
+    AttributesPatch, CatalogStats, Content, DocumentRecord, Job, Lease, ListQuery, NewDocument, Progress, Publication,
+    Publish, Put, PutMode, Served, Stage, Status, Visibility, Work,
 };
 
 /// Documents.
@@ -122,8 +124,8 @@ pub trait KeyStore: fmt::Debug + Send + Sync {
     /// The keys of a tenant by id, those after `after`, at most `limit`.
     async fn keys(&self, tenant: &TenantId, after: Option<&str>, limit: u32) -> Result<Vec<KeyRecord>>;
 
-    /// Writes name, groups, scopes, active and expiry of a key; false if there is none.
-    async fn update_key(&self, key: &KeyRecord) -> Result<bool>;
+    /// Changes what the patch names and nothing else, in one step; the changed key, `None` if there is none.
+    async fn patch_key(&self, tenant: &TenantId, id: &str, patch: &KeyPatch) -> Result<Option<KeyRecord>>;
 
     /// Removes a key; false if there is none.
     async fn delete_key(&self, tenant: &TenantId, id: &str) -> Result<bool>;

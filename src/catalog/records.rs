@@ -1,4 +1,4 @@
-//! What the catalog takes and gives: the rows of documents, jobs and keys, and the words for what may happen to them.
+//! What the catalog takes and gives: the rows of documents and jobs, and the words for what may happen to them.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -278,52 +278,4 @@ pub enum Publish {
     Published,
     /// Attributes changed since `access_version`: write them to the new points, then publish again.
     AttributesMoved(DocumentRecord),
-}
-
-/// What a key may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum KeyScope {
-    /// Ask and search.
-    Query,
-    /// Upload and manage documents.
-    Ingest,
-    /// Manage keys; implies the others.
-    Admin,
-}
-
-/// A key, without its secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyRecord {
-    /// The public part of the key.
-    pub id: String,
-    /// SHA-256 of the whole key.
-    pub hash: [u8; 32],
-    /// What its owner calls it.
-    pub name: String,
-    /// The tenant it acts in.
-    pub tenant: TenantId,
-    /// The user it acts as.
-    pub user: String,
-    /// The groups it acts as.
-    pub groups: Vec<String>,
-    /// What it may do.
-    pub scopes: Vec<KeyScope>,
-    /// Whether it works.
-    pub active: bool,
-    /// When it stops working.
-    pub expires_at: Option<DateTime<Utc>>,
-    /// When it was made.
-    pub created_at: DateTime<Utc>,
-}
-
-/// What is known of an `Idempotency-Key`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Idempotency {
-    /// Never seen; it is noted now with this fingerprint.
-    New,
-    /// Seen with the same fingerprint: the same request again.
-    Repeated,
-    /// Seen with another fingerprint.
-    Mismatch,
 }

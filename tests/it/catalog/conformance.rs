@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rag_api::catalog::{
-    AttributesPatch, Catalog, Content, DocumentRecord, Idempotency, Job, KeyRecord, KeyScope, Lease, ListQuery,
-    NewDocument, Progress, Publish, Put, PutMode, Stage, Status, Work,
+    AttributesPatch, Catalog, Content, DocumentRecord, Idempotency, Job, KeyPatch, KeyRecord, KeyScope, Lease,
+    ListQuery, NewDocument, Progress, Publish, Put, PutMode, Stage, Status, Work,
 };
 use rag_api::document::{DocumentId, Failure, FailureReason, Metadata, Principal, Scope, TenantId};
 use rag_api::error::{ErrorKind, Result};
@@ -611,10 +611,28 @@ pub(super) async fn keys_are_kept(catalog: Db) {
     assert_eq!(catalog.keys(&tenant(), Some("a"), 10).await.unwrap(), [key("b", "acme")]);
     assert_eq!(catalog.keys(&tenant(), None, 1).await.unwrap(), [key("a", "acme")]);
 
-    let changed = KeyRecord { groups: Vec::new(), active: false, expires_at: None, ..key("a", "acme") };
-    assert!(catalog.update_key(&changed).await.unwrap());
-    assert_eq!(catalog.key("a").await.unwrap(), Some(changed.clone()));
-    assert!(!catalog.update_key(&KeyRecord { tenant: "other".parse().unwrap(), ..changed }).await.unwrap());
+    let other: TenantId = "other".parse().unwrap();
+    let off = KeyPatch { active: Some(false), ..KeyPatch::default() };
+    assert_eq!(catalog.patch_key(&other, "a", &off).await.unwrap(), None);
+    assert_eq!(catalog.key("a").await.unwrap(), Some(key("a", "acme")));
+    let patched = async |patch: &KeyPatch, expected: KeyRecord| {
+        assert_eq!(catalog.patch_key(&tenant(), "a", patch).await.unwrap().as_ref(), Some(&expected));
+        assert_eq!(catalog.key("a").await.unwrap(), Some(expected));
+    };
+    // Each changes what it names, and leaves what the others changed.
+    let changed = KeyRecord { active: false, ..key("a", "acme") };
+    patched(&off, changed.clone()).await;
+    let changed = KeyRecord { name: "Phone".to_owned(), ..changed };
+    patched(&KeyPatch { name: Some("Phone".to_owned()), ..KeyPatch::default() }, changed.clone()).await;
+    let changed = KeyRecord { groups: Vec::new(), scopes: vec![KeyScope::Query], ..changed };
+    let lists = KeyPatch { groups: Some(Vec::new()), scopes: Some(vec![KeyScope::Query]), ..KeyPatch::default() };
+    patched(&lists, changed.clone()).await;
+    let changed = KeyRecord { expires_at: None, ..changed };
+    patched(&KeyPatch { expires_at: Some(None), ..KeyPatch::default() }, changed.clone()).await;
+    let changed = KeyRecord { expires_at: Some(at(1_900_000_000)), active: true, ..changed };
+    let back = KeyPatch { expires_at: Some(changed.expires_at), active: Some(true), ..KeyPatch::default() };
+    patched(&back, changed).await;
+
     assert!(!catalog.delete_key(&"other".parse().unwrap(), "a").await.unwrap());
     assert!(catalog.delete_key(&tenant(), "a").await.unwrap());
     assert!(!catalog.delete_key(&tenant(), "a").await.unwrap());
