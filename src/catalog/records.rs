@@ -256,6 +256,9 @@ pub struct Job {
     pub record: DocumentRecord,
     /// Originals that are to be deleted by [`Work::Cleanup`] and [`Work::Purge`].
     pub garbage: Vec<String>,
+    /// No worker had this document before, nor was there another version of it: nothing of it can be in the vector
+    /// store. An attempt that was taken back counts as one.
+    pub fresh: bool,
 }
 
 /// A version that is ready to be served: its points are durable.

@@ -24,7 +24,7 @@ const MAX_FOUND_TITLE: usize = 200;
 impl Worker {
     pub(super) async fn process(&self, job: &Job) -> Result<()> {
         let record = &job.record;
-        self.remove_leftovers(record).await?;
+        self.remove_leftovers(job).await?;
         let chunks = match self.read(job).await? {
             Ok((title, chunks)) => self.publish_chunks(job, &title, chunks).await?,
             Err(failure) => return self.fail(job, &failure).await,
@@ -35,11 +35,13 @@ impl Worker {
         Ok(())
     }
 
-    /// Points of an attempt that was cut off, or of a version that was replaced before it was served.
-    async fn remove_leftovers(&self, record: &DocumentRecord) -> Result<()> {
-        if record.attempts <= 1 && record.version == 1 {
+    /// Points of an attempt that was cut off, or of a version that was replaced before it was served. What was cut off
+    /// may have made more chunks than this attempt will: those would be served with it.
+    async fn remove_leftovers(&self, job: &Job) -> Result<()> {
+        if job.fresh {
             return Ok(());
         }
+        let record = &job.record;
         let keep = record.served.as_ref().map_or(Versions::All, |served| Versions::Except(served.version));
         self.store.delete(&record.tenant, &record.document_id, keep).await
     }
@@ -149,7 +151,7 @@ impl Worker {
 
     /// Notes that the newest version cannot be read; what was served stays served.
     pub(super) async fn fail(&self, job: &Job, failure: &Failure) -> Result<()> {
-        self.remove_leftovers(&job.record).await?;
+        self.remove_leftovers(job).await?;
         self.catalog.fail(&job.lease, failure).await?;
         metrics::INGESTED.add(1, &[("outcome", failure.reason.as_str().to_owned())]);
         let document = job.lease.document_id.as_str();

@@ -28,6 +28,7 @@ CREATE TABLE documents (
     queued_at         INTEGER NOT NULL,
     not_before        INTEGER NOT NULL,
     stale_until       INTEGER NOT NULL,
+    begun             INTEGER NOT NULL,
     garbage           TEXT    NOT NULL,
     lease_token       TEXT,
     lease_work        TEXT,
