@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::document::{DocumentId, Failure, TenantId};
+use crate::document::{DocumentId, Failure, Principal, TenantId};
 use crate::error::Result;
 pub use key_records::{Idempotency, KeyPatch, KeyRecord, KeyScope};
 pub use records::{
@@ -35,6 +35,10 @@ pub use records::{
 };
 
 /// Documents.
+///
+/// Where a method takes an `owner`, a document of anybody else is as if it were not there; `None` is for an admin. It is
+/// looked at in the transaction that writes: the document may have been deleted and made again by another user since the
+/// caller saw it.
 #[async_trait]
 pub trait DocumentCatalog: fmt::Debug + Send + Sync {
     /// Writes a document and queues it, in one transaction. Replacing clears the lease of whoever processes an older
@@ -54,16 +58,28 @@ pub trait DocumentCatalog: fmt::Debug + Send + Sync {
         &self,
         tenant: &TenantId,
         document: &DocumentId,
+        owner: Option<&Principal>,
         patch: AttributesPatch,
     ) -> Result<Option<DocumentRecord>>;
 
     /// Marks a document deleted; it is gone from every method but the purge (job [`Work::Purge`]). Takes the row's
     /// lease over, so that the caller can purge at once: `None` if there is no such document.
-    async fn tombstone(&self, tenant: &TenantId, document: &DocumentId, lease: Duration) -> Result<Option<Job>>;
+    async fn tombstone(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        owner: Option<&Principal>,
+        lease: Duration,
+    ) -> Result<Option<Job>>;
 
     /// Queues a failed document again, with its attempts at 0. `None` if there is no such document;
     /// [`crate::error::ErrorKind::Conflict`] if it has not failed.
-    async fn retry(&self, tenant: &TenantId, document: &DocumentId) -> Result<Option<DocumentRecord>>;
+    async fn retry(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        owner: Option<&Principal>,
+    ) -> Result<Option<DocumentRecord>>;
 
     /// Served version and readers of each of these documents that is served and not deleted, in one query.
     async fn visibility(&self, tenant: &TenantId, documents: &[DocumentId]) -> Result<HashMap<DocumentId, Visibility>>;

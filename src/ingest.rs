@@ -232,16 +232,16 @@ impl Ingester {
         patch: AttributesPatch,
     ) -> Result<DocumentRecord> {
         validate::patch(&patch)?;
-        self.managed(caller, document).await?;
-        let record = self.attributes.patch(&caller.tenant, document, patch).await?;
+        let owner = owner(caller)?;
+        let record = self.attributes.patch(&caller.tenant, document, owner.as_ref(), patch).await?;
         record.ok_or_else(|| Error::not_found("document"))
     }
 
     /// Deletes a document; when this returns it is gone from every answer, cache and store. Should the store be down,
     /// it is gone from every answer all the same, and the rest follows when the store is back.
     pub async fn delete(&self, caller: &Identity, document: &DocumentId) -> Result<()> {
-        self.managed(caller, document).await?;
-        let job = self.catalog.tombstone(&caller.tenant, document, self.config.lease).await?;
+        let owner = owner(caller)?;
+        let job = self.catalog.tombstone(&caller.tenant, document, owner.as_ref(), self.config.lease).await?;
         let job = job.ok_or_else(|| Error::not_found("document"))?;
         crate::hold::at("delete").await;
         if let Some(cache) = &self.cache
@@ -260,8 +260,8 @@ impl Ingester {
 
     /// Queues a failed document again.
     pub async fn retry(&self, caller: &Identity, document: &DocumentId) -> Result<DocumentRecord> {
-        self.managed(caller, document).await?;
-        let record = self.catalog.retry(&caller.tenant, document).await?;
+        let owner = owner(caller)?;
+        let record = self.catalog.retry(&caller.tenant, document, owner.as_ref()).await?;
         self.work.notify_waiters();
         record.ok_or_else(|| Error::not_found("document"))
     }
@@ -290,13 +290,6 @@ impl Ingester {
         Ok((chunks, served.chunks))
     }
 
-    /// A document that the caller may change.
-    async fn managed(&self, caller: &Identity, document: &DocumentId) -> Result<DocumentRecord> {
-        let owner = caller.owner()?;
-        let record = self.catalog.get(&caller.tenant, document).await?;
-        record.filter(|record| caller.is_admin() || record.owner == owner).ok_or_else(|| Error::not_found("document"))
-    }
-
     /// A document whose text the caller may read; no scope but its readers opens it.
     async fn readable(&self, caller: &Identity, document: &DocumentId) -> Result<DocumentRecord> {
         let scope = caller.scope()?;
@@ -305,6 +298,11 @@ impl Ingester {
             .filter(|record| scope.may_read(&record.tenant, &record.readers))
             .ok_or_else(|| Error::not_found("document"))
     }
+}
+
+/// Whose documents the caller may change; `None`: everybody's in its tenant.
+fn owner(caller: &Identity) -> Result<Option<Principal>> {
+    if caller.is_admin() { Ok(None) } else { caller.owner().map(Some) }
 }
 
 fn may_see(caller: &Identity, record: &DocumentRecord) -> bool {

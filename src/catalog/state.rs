@@ -72,6 +72,11 @@ pub(super) enum Replace {
 }
 
 impl Row {
+    /// Whether the document is there for this owner; `None`: for an admin.
+    pub(super) fn belongs_to(&self, owner: Option<&Principal>) -> bool {
+        !self.deleted && owner.is_none_or(|owner| *owner == self.record.owner)
+    }
+
     /// A row for a document that was not there; `version` is the one after the last that ever had its id.
     pub(super) fn new(document: NewDocument, version: Version, now: DateTime<Utc>) -> Self {
         let readers = with_owner(document.readers.unwrap_or_default(), &document.owner);

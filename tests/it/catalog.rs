@@ -37,6 +37,7 @@ conforms! {
     attributes_that_are_not_given_stay
     a_foreign_document_is_not_found
     a_changed_document_with_the_same_bytes_is_a_new_version
+    only_the_owner_changes_a_document
     attributes_are_done_before_new_content
     publishing_waits_for_attributes_that_moved
     a_stolen_lease_writes_nothing

@@ -93,10 +93,11 @@ impl DocumentCatalog for SqliteCatalog {
         &self,
         tenant: &TenantId,
         document: &DocumentId,
+        owner: Option<&Principal>,
         patch: AttributesPatch,
     ) -> Result<Option<DocumentRecord>> {
         let mut tx = self.write().await?;
-        let Some(mut row) = load(&mut tx, tenant, document).await?.filter(|row| !row.deleted) else {
+        let Some(mut row) = load(&mut tx, tenant, document).await?.filter(|row| row.belongs_to(owner)) else {
             return Ok(None);
         };
         if row.patch(patch, now()) {
@@ -107,9 +108,15 @@ impl DocumentCatalog for SqliteCatalog {
         Ok(Some(row.record))
     }
 
-    async fn tombstone(&self, tenant: &TenantId, document: &DocumentId, lease: Duration) -> Result<Option<Job>> {
+    async fn tombstone(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        owner: Option<&Principal>,
+        lease: Duration,
+    ) -> Result<Option<Job>> {
         let mut tx = self.write().await?;
-        let Some(mut row) = load(&mut tx, tenant, document).await?.filter(|row| !row.deleted) else {
+        let Some(mut row) = load(&mut tx, tenant, document).await?.filter(|row| row.belongs_to(owner)) else {
             return Ok(None);
         };
         let job = row.tombstone(lease, now());
@@ -119,9 +126,14 @@ impl DocumentCatalog for SqliteCatalog {
         Ok(Some(job))
     }
 
-    async fn retry(&self, tenant: &TenantId, document: &DocumentId) -> Result<Option<DocumentRecord>> {
+    async fn retry(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        owner: Option<&Principal>,
+    ) -> Result<Option<DocumentRecord>> {
         let mut tx = self.write().await?;
-        let Some(mut row) = load(&mut tx, tenant, document).await?.filter(|row| !row.deleted) else {
+        let Some(mut row) = load(&mut tx, tenant, document).await?.filter(|row| row.belongs_to(owner)) else {
             return Ok(None);
         };
         row.retry(now())?;

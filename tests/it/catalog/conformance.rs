@@ -211,13 +211,13 @@ pub(super) async fn attributes_that_are_not_given_stay(catalog: Db) {
     assert_eq!(replaced.created_at, created.created_at);
 
     let patch = AttributesPatch { readers: Some(readers(&["user:bob"])), ..AttributesPatch::default() };
-    let patched = catalog.patch(&tenant(), &id("a"), patch.clone()).await.unwrap().unwrap();
+    let patched = catalog.patch(&tenant(), &id("a"), None, patch.clone()).await.unwrap().unwrap();
     assert_eq!(patched.readers, readers(&["user:ann", "user:bob"]));
     assert_eq!((&patched.title, &patched.metadata), (&created.title, &created.metadata));
     assert_eq!(patched.access_version, created.access_version + 1);
     // What is so already is no change.
-    assert_eq!(catalog.patch(&tenant(), &id("a"), patch.clone()).await.unwrap(), Some(patched));
-    assert_eq!(catalog.patch(&tenant(), &id("b"), patch).await.unwrap(), None);
+    assert_eq!(catalog.patch(&tenant(), &id("a"), None, patch.clone()).await.unwrap(), Some(patched));
+    assert_eq!(catalog.patch(&tenant(), &id("b"), None, patch).await.unwrap(), None);
 }
 
 pub(super) async fn a_foreign_document_is_not_found(catalog: Db) {
@@ -253,15 +253,38 @@ pub(super) async fn a_changed_document_with_the_same_bytes_is_a_new_version(cata
     assert_eq!(cleanup.garbage, Vec::<String>::new());
 }
 
+pub(super) async fn only_the_owner_changes_a_document(catalog: Db) {
+    let before = serve(&catalog, "a", "one").await;
+    let [ann, eve] = ["ann", "eve"].map(|name| Principal::user(name).unwrap());
+    let patch = AttributesPatch { title: Some("mine".to_owned()), ..AttributesPatch::default() };
+    assert_eq!(catalog.patch(&tenant(), &id("a"), Some(&eve), patch.clone()).await.unwrap(), None);
+    assert_eq!(catalog.retry(&tenant(), &id("a"), Some(&eve)).await.unwrap(), None);
+    assert_eq!(catalog.tombstone(&tenant(), &id("a"), Some(&eve), DAY).await.unwrap(), None);
+    assert_eq!(get(&catalog, "a").await, before);
+
+    let patched = catalog.patch(&tenant(), &id("a"), Some(&ann), patch).await.unwrap().unwrap();
+    assert_eq!(patched.title, "mine");
+    conflicts(catalog.retry(&tenant(), &id("a"), Some(&ann)).await);
+    let purge = catalog.tombstone(&tenant(), &id("a"), Some(&ann), DAY).await.unwrap().unwrap();
+
+    // Made again by another user: it is no longer Ann's, whatever she saw before.
+    let mut hers = document("a", "two");
+    hers.owner = eve.clone();
+    write(&catalog, hers).await;
+    catalog.purge_done(&purge.lease).await.unwrap();
+    assert_eq!(catalog.tombstone(&tenant(), &id("a"), Some(&ann), DAY).await.unwrap(), None);
+    assert_eq!(get(&catalog, "a").await.owner, eve);
+}
+
 pub(super) async fn attributes_are_done_before_new_content(catalog: Db) {
     serve(&catalog, "a", "one").await;
     put(&catalog, "a", "two").await;
     let rename = |title: &str| AttributesPatch { title: Some(title.to_owned()), ..AttributesPatch::default() };
-    catalog.patch(&tenant(), &id("a"), rename("first")).await.unwrap();
+    catalog.patch(&tenant(), &id("a"), None, rename("first")).await.unwrap();
     let job = claim(&catalog, "a", Work::Attributes).await;
     assert_eq!((job.record.title.as_str(), job.record.attempts), ("first", 0));
     // It moves again while it is being done: it is still pending after.
-    catalog.patch(&tenant(), &id("a"), rename("second")).await.unwrap();
+    catalog.patch(&tenant(), &id("a"), None, rename("second")).await.unwrap();
     catalog.attributes_done(&job.lease, job.record.access_version).await.unwrap();
     let job = claim(&catalog, "a", Work::Attributes).await;
     assert_eq!(job.record.title, "second");
@@ -273,7 +296,7 @@ pub(super) async fn publishing_waits_for_attributes_that_moved(catalog: Db) {
     put(&catalog, "a", "one").await;
     let job = claim(&catalog, "a", Work::Process).await;
     let patch = AttributesPatch { readers: Some(readers(&["user:bob"])), ..AttributesPatch::default() };
-    let patched = catalog.patch(&tenant(), &id("a"), patch).await.unwrap().unwrap();
+    let patched = catalog.patch(&tenant(), &id("a"), None, patch).await.unwrap().unwrap();
     let version = job.record.version;
     let publish = catalog.publish(&job.lease, &publication(version, 1, job.record.access_version)).await.unwrap();
     assert_eq!(publish, Publish::AttributesMoved(patched.clone()));
@@ -320,7 +343,7 @@ pub(super) async fn a_deletion_takes_the_row_from_the_worker(catalog: Db) {
     serve(&catalog, "a", "one").await;
     put(&catalog, "a", "two").await;
     let job = catalog.claim(OVER).await.unwrap().unwrap();
-    let purge = catalog.tombstone(&tenant(), &id("a"), DAY).await.unwrap().unwrap();
+    let purge = catalog.tombstone(&tenant(), &id("a"), None, DAY).await.unwrap().unwrap();
     assert_eq!(purge.work, Work::Purge);
     assert_eq!(purge.garbage, ["blob of one", "blob of two"]);
     has_lost(&catalog, &job.lease, &job.record).await;
@@ -330,9 +353,9 @@ pub(super) async fn a_deletion_takes_the_row_from_the_worker(catalog: Db) {
     assert!(catalog.visibility(&tenant(), &[id("a")]).await.unwrap().is_empty());
     let all = ListQuery { status: None, scope: None, after: None, limit: 10 };
     assert!(catalog.list(&tenant(), all).await.unwrap().is_empty());
-    assert_eq!(catalog.patch(&tenant(), &id("a"), AttributesPatch::default()).await.unwrap(), None);
-    assert_eq!(catalog.retry(&tenant(), &id("a")).await.unwrap(), None);
-    assert_eq!(catalog.tombstone(&tenant(), &id("a"), DAY).await.unwrap(), None);
+    assert_eq!(catalog.patch(&tenant(), &id("a"), None, AttributesPatch::default()).await.unwrap(), None);
+    assert_eq!(catalog.retry(&tenant(), &id("a"), None).await.unwrap(), None);
+    assert_eq!(catalog.tombstone(&tenant(), &id("a"), None, DAY).await.unwrap(), None);
     assert_eq!(catalog.stats().await.unwrap().by_status.values().sum::<u64>(), 0);
     nothing_to_do(&catalog).await;
 
@@ -344,7 +367,7 @@ pub(super) async fn a_deletion_takes_the_row_from_the_worker(catalog: Db) {
 pub(super) async fn a_document_made_again_has_a_higher_version(catalog: Db) {
     serve(&catalog, "a", "one").await;
     serve(&catalog, "a", "two").await;
-    let purge = catalog.tombstone(&tenant(), &id("a"), DAY).await.unwrap().unwrap();
+    let purge = catalog.tombstone(&tenant(), &id("a"), None, DAY).await.unwrap().unwrap();
     catalog.purge_done(&purge.lease).await.unwrap();
     catalog.expire().await.unwrap();
     let again = catalog.put(document("a", "three"), PutMode::Create).await.unwrap();
@@ -355,7 +378,7 @@ pub(super) async fn a_document_made_again_has_a_higher_version(catalog: Db) {
 
 pub(super) async fn a_document_made_again_waits_for_the_purge(catalog: Db) {
     serve(&catalog, "a", "one").await;
-    let purge = catalog.tombstone(&tenant(), &id("a"), DAY).await.unwrap().unwrap();
+    let purge = catalog.tombstone(&tenant(), &id("a"), None, DAY).await.unwrap().unwrap();
     let mut again = document("a", "two");
     again.owner = Principal::user("bob").unwrap();
     let put = catalog.put(again, PutMode::Create).await.unwrap();
@@ -370,7 +393,7 @@ pub(super) async fn a_document_made_again_waits_for_the_purge(catalog: Db) {
     assert_eq!(get(&catalog, "a").await.served.unwrap().version, 2);
 
     // The same when the one who deleted has died.
-    catalog.tombstone(&tenant(), &id("a"), OVER).await.unwrap().unwrap();
+    catalog.tombstone(&tenant(), &id("a"), None, OVER).await.unwrap().unwrap();
     assert_eq!(self::put(&catalog, "a", "three").await.version, 3);
     let purge = claim(&catalog, "a", Work::Purge).await;
     assert_eq!(purge.garbage, ["blob of two"]);
@@ -380,21 +403,21 @@ pub(super) async fn a_document_made_again_waits_for_the_purge(catalog: Db) {
 
 pub(super) async fn a_failed_document_can_be_tried_again(catalog: Db) {
     put(&catalog, "a", "one").await;
-    conflicts(catalog.retry(&tenant(), &id("a")).await);
-    assert_eq!(catalog.retry(&tenant(), &id("b")).await.unwrap(), None);
+    conflicts(catalog.retry(&tenant(), &id("a"), None).await);
+    assert_eq!(catalog.retry(&tenant(), &id("b"), None).await.unwrap(), None);
     let job = claim(&catalog, "a", Work::Process).await;
     catalog.fail(&job.lease, &failure()).await.unwrap();
     let failed = get(&catalog, "a").await;
     assert_eq!((failed.status, failed.failure, failed.attempts), (Status::Failed, Some(failure()), 1));
     nothing_to_do(&catalog).await;
 
-    let queued = catalog.retry(&tenant(), &id("a")).await.unwrap().unwrap();
+    let queued = catalog.retry(&tenant(), &id("a"), None).await.unwrap().unwrap();
     assert_eq!(
         (queued.status, queued.stage, queued.failure, queued.attempts),
         (Status::Processing, Stage::Queued, None, 0)
     );
     publish(&catalog, &claim(&catalog, "a", Work::Process).await, 1).await;
-    conflicts(catalog.retry(&tenant(), &id("a")).await);
+    conflicts(catalog.retry(&tenant(), &id("a"), None).await);
 }
 
 pub(super) async fn a_failed_replacement_leaves_the_old_version_served(catalog: Db) {
@@ -412,7 +435,7 @@ pub(super) async fn a_failed_replacement_leaves_the_old_version_served(catalog: 
     let cleanup = claim(&catalog, "a", Work::Cleanup).await;
     assert_eq!(cleanup.garbage, Vec::<String>::new());
     // A try that begins meanwhile waits for the sweep, which would take its points for leftovers.
-    catalog.retry(&tenant(), &id("a")).await.unwrap();
+    catalog.retry(&tenant(), &id("a"), None).await.unwrap();
     nothing_to_do(&catalog).await;
     catalog.cleanup_done(&cleanup.lease).await.unwrap();
     claim(&catalog, "a", Work::Process).await;
@@ -447,7 +470,7 @@ pub(super) async fn repeated_operations_are_harmless(catalog: Db) {
     conflicts(catalog.cleanup_done(&cleanup.lease).await);
     catalog.cleanup_done(&again.lease).await.unwrap();
 
-    catalog.tombstone(&tenant(), &id("a"), OVER).await.unwrap().unwrap();
+    catalog.tombstone(&tenant(), &id("a"), None, OVER).await.unwrap().unwrap();
     let first = catalog.claim(OVER).await.unwrap().unwrap();
     let second = claim(&catalog, "a", Work::Purge).await;
     assert_eq!((first.work, &first.garbage), (Work::Purge, &second.garbage));
@@ -485,8 +508,8 @@ pub(super) async fn the_order_of_work(catalog: Db) {
     put(&catalog, "older", "one").await;
     put(&catalog, "newer", "one").await;
     let patch = AttributesPatch { title: Some("new".to_owned()), ..AttributesPatch::default() };
-    catalog.patch(&tenant(), &id("renamed"), patch).await.unwrap();
-    catalog.tombstone(&tenant(), &id("deleted"), OVER).await.unwrap();
+    catalog.patch(&tenant(), &id("renamed"), None, patch).await.unwrap();
+    catalog.tombstone(&tenant(), &id("deleted"), None, OVER).await.unwrap();
     claim(&catalog, "deleted", Work::Purge).await;
     claim(&catalog, "renamed", Work::Attributes).await;
     claim(&catalog, "older", Work::Process).await;
@@ -522,7 +545,7 @@ pub(super) async fn the_list_pages_and_shows_only_what_is_readable(catalog: Db) 
 
     // A change of readers is a change of lists.
     let patch = AttributesPatch { readers: Some(Vec::new()), ..AttributesPatch::default() };
-    catalog.patch(&tenant(), &id("e"), patch).await.unwrap();
+    catalog.patch(&tenant(), &id("e"), None, patch).await.unwrap();
     assert_eq!(list(None, bob, None, 10).await, ["a", "b", "c"]);
     let foreign = Scope::new("other".parse().unwrap(), readers(&["user:bob"]));
     let query = ListQuery { status: None, scope: Some(foreign), after: None, limit: 10 };
@@ -534,7 +557,7 @@ pub(super) async fn visibility_is_of_the_served_and_not_deleted(catalog: Db) {
     serve(&catalog, "c", "one").await;
     put(&catalog, "a", "two").await;
     put(&catalog, "b", "one").await;
-    catalog.tombstone(&tenant(), &id("c"), DAY).await.unwrap();
+    catalog.tombstone(&tenant(), &id("c"), None, DAY).await.unwrap();
     let ids = [id("a"), id("b"), id("c"), id("d"), id("a")];
     let visible = catalog.visibility(&tenant(), &ids).await.unwrap();
     assert_eq!(visible.len(), 1);
@@ -550,9 +573,9 @@ pub(super) async fn generations_count_what_questions_may_see(catalog: Db) {
     publish(&catalog, &claim(&catalog, "a", Work::Process).await, 1).await;
     assert_eq!(generation().await, 1);
     let patch = AttributesPatch { readers: Some(readers(&["public"])), ..AttributesPatch::default() };
-    catalog.patch(&tenant(), &id("a"), patch).await.unwrap();
+    catalog.patch(&tenant(), &id("a"), None, patch).await.unwrap();
     assert_eq!(generation().await, 2);
-    let purge = catalog.tombstone(&tenant(), &id("a"), DAY).await.unwrap().unwrap();
+    let purge = catalog.tombstone(&tenant(), &id("a"), None, DAY).await.unwrap().unwrap();
     assert_eq!(generation().await, 3);
     catalog.purge_done(&purge.lease).await.unwrap();
     assert_eq!(generation().await, 3);
@@ -564,7 +587,7 @@ pub(super) async fn tenants_do_not_meet(catalog: Db) {
     let other: TenantId = "other".parse().unwrap();
     assert_eq!(catalog.get(&other, &id("a")).await.unwrap(), None);
     assert!(catalog.visibility(&other, &[id("a")]).await.unwrap().is_empty());
-    assert_eq!(catalog.tombstone(&other, &id("a"), DAY).await.unwrap(), None);
+    assert_eq!(catalog.tombstone(&other, &id("a"), None, DAY).await.unwrap(), None);
     let mut same_id = document("a", "two");
     same_id.tenant = other.clone();
     same_id.owner = Principal::user("eve").unwrap();
