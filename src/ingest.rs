@@ -2,6 +2,7 @@
 
 pub mod attributes;
 pub mod chunk;
+mod contents;
 pub mod extract;
 mod purge;
 mod validate;
@@ -11,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::BoxStream;
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -22,10 +22,11 @@ use crate::cache::Cache;
 use crate::catalog::{
     AttributesPatch, Catalog, Content, DocumentRecord, Idempotency, ListQuery, NewDocument, Put, PutMode, Status,
 };
-use crate::document::{Chunk, DocumentId, Metadata, Principal, TenantId, hex};
+use crate::document::{DocumentId, Metadata, Principal, TenantId, hex};
 use crate::error::{Error, ErrorKind, Result};
-use crate::vector_store::{ChunkPage, VectorStore};
+use crate::vector_store::VectorStore;
 use attributes::AttributeWriter;
+pub use contents::{ChunkList, ChunkPosition, Original};
 
 /// How documents are taken in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,26 +77,6 @@ pub struct Submitted {
     pub record: DocumentRecord,
     /// The same bytes and attributes were there already; nothing was queued.
     pub unchanged: bool,
-}
-
-/// An original to send.
-pub struct Original {
-    /// Its row.
-    pub record: DocumentRecord,
-    /// Its media type.
-    pub media_type: String,
-    /// The name it was uploaded under.
-    pub filename: Option<String>,
-    /// Its size.
-    pub bytes: u64,
-    /// Its content.
-    pub stream: BoxStream<'static, Result<Bytes>>,
-}
-
-impl std::fmt::Debug for Original {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Original").field("record", &self.record).finish_non_exhaustive()
-    }
 }
 
 /// Takes documents in. HTTP and command line use this one; what is not the caller's is `NotFound`.
@@ -264,39 +245,6 @@ impl Ingester {
         let record = self.catalog.retry(&caller.tenant, document, owner.as_ref()).await?;
         self.work.notify_waiters();
         record.ok_or_else(|| Error::not_found("document"))
-    }
-
-    /// The original of what is served (of the newest version, if nothing is), for readers only.
-    pub async fn original(&self, caller: &Identity, document: &DocumentId) -> Result<Original> {
-        let record = self.readable(caller, document).await?;
-        let content = record.served.as_ref().map_or_else(|| record.content.clone(), |served| served.content.clone());
-        let blob = self.blobs.get(&content.blob).await?;
-        let Content { media_type, filename, .. } = content;
-        Ok(Original { record, media_type, filename, bytes: blob.bytes, stream: blob.stream })
-    }
-
-    /// Chunks of what is served from `from` on, for readers only; the number of all chunks beside them.
-    pub async fn chunks(
-        &self,
-        caller: &Identity,
-        document: &DocumentId,
-        from: u32,
-        limit: usize,
-    ) -> Result<(Vec<Chunk>, u32)> {
-        let record = self.readable(caller, document).await?;
-        let Some(served) = record.served else { return Ok((Vec::new(), 0)) };
-        let page = ChunkPage { from, limit };
-        let chunks = self.store.chunks(&caller.tenant, document, served.version, page).await?;
-        Ok((chunks, served.chunks))
-    }
-
-    /// A document whose text the caller may read; no scope but its readers opens it.
-    async fn readable(&self, caller: &Identity, document: &DocumentId) -> Result<DocumentRecord> {
-        let scope = caller.scope()?;
-        let record = self.catalog.get(&caller.tenant, document).await?;
-        record
-            .filter(|record| scope.may_read(&record.tenant, &record.readers))
-            .ok_or_else(|| Error::not_found("document"))
     }
 }
 

@@ -16,7 +16,7 @@ use crate::http::extract::{Call, DocumentPath, Json, Params};
 use crate::http::problem::{Problem, Refusal};
 use crate::http::state::AppState;
 use crate::http::upload::{FormUpload, TextUpload, Uploads};
-use crate::ingest::{Original, Upload};
+use crate::ingest::{ChunkPosition, Original, Upload};
 use view::{ChunkList, ChunkView, DocumentList, DocumentPatch, DocumentView, FileBytes, Submission, UploadResponse};
 
 const DEFAULT_PAGE: u32 = 50;
@@ -213,6 +213,8 @@ pub(super) async fn content(
 }
 
 /// The chunks that answers come from.
+///
+/// All pages are of one version: the cursor of a version that was replaced meanwhile is refused (422, `/cursor`).
 #[utoipa::path(
     get, path = "/v1/documents/{id}/chunks", tag = "documents", operation_id = "list_chunks",
     params(
@@ -232,14 +234,24 @@ pub(super) async fn chunks(
     mut params: Params,
 ) -> Result<Answer<ChunkList>, Refusal> {
     let limit = params.take_limit(DEFAULT_CHUNKS, MAX_CHUNKS)?;
-    let from = params.take("cursor")?.map(|text| cursor::decode(Listing::Chunks, &text)).transpose()?;
-    let from = from.map_or(Ok(0), |from| from.parse::<u32>().map_err(|_| cursor::refused()))?;
+    let from = params.take("cursor")?.map(|text| chunk_position(&text)).transpose()?;
     params.finish()?;
-    let (chunks, all) = state.services.ingester.chunks(&call.identity, &id, from, limit as usize).await?;
-    let next = chunks.last().map(|last| last.chunk_idx + 1).filter(|next| *next < all);
-    let next_cursor = next.map(|next| cursor::encode(Listing::Chunks, &next.to_string()));
-    let chunks = chunks.into_iter().map(|chunk| ChunkView::of(&id, chunk)).collect();
+    let found = state.services.ingester.chunks(&call.identity, &id, from, limit as usize).await?;
+    let next_cursor = found.next.map(chunk_cursor);
+    let chunks = found.chunks.into_iter().map(|chunk| ChunkView::of(&id, chunk)).collect();
     Ok(Answer(ChunkList { chunks, next_cursor }))
+}
+
+fn chunk_cursor(ChunkPosition { version, chunk_idx }: ChunkPosition) -> String {
+    cursor::encode(Listing::Chunks, &format!("{version}:{chunk_idx}"))
+}
+
+fn chunk_position(cursor: &str) -> Result<ChunkPosition> {
+    let position = cursor::decode(Listing::Chunks, cursor)?;
+    let parse = |(version, chunk_idx): (&str, &str)| {
+        Some(ChunkPosition { version: version.parse().ok()?, chunk_idx: chunk_idx.parse().ok()? })
+    };
+    position.split_once(':').and_then(parse).ok_or_else(cursor::refused)
 }
 
 fn parse_status(name: &str) -> Result<Status> {
@@ -281,6 +293,16 @@ mod tests {
     fn a_file_name_cannot_break_out_of_its_header() {
         assert_eq!(disposition("a b.pdf").unwrap(), "attachment; filename*=UTF-8''a%20b.pdf");
         assert_eq!(disposition("ä\"\r\n;x").unwrap(), "attachment; filename*=UTF-8''%C3%A4%22%0D%0A%3Bx");
+    }
+
+    #[test]
+    fn a_place_among_chunks_comes_back() {
+        let position = ChunkPosition { version: 7, chunk_idx: 500 };
+        assert_eq!(chunk_position(&chunk_cursor(position)).unwrap(), position);
+        for wrong in ["500", ":", "7:", "7:-1", "7:5:0"] {
+            let cursor = cursor::encode(Listing::Chunks, wrong);
+            assert_eq!(chunk_position(&cursor).unwrap_err().pointer(), Some("/cursor"), "{wrong}");
+        }
     }
 
     #[test]

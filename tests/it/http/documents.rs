@@ -106,6 +106,23 @@ async fn an_idempotency_key_makes_one_document() {
 }
 
 #[tokio::test]
+async fn pages_of_chunks_are_of_one_version() {
+    let app = TestApp::start().await;
+    let text = |edition: u32| format!("Edition {edition} speaks of invoices and ledgers at length.\n\n").repeat(120);
+    app.index(&app.admin_key, &json!({"text": text(1), "document_id": "a"})).await;
+    let (_, first) = app.get(&app.admin_key, "/v1/documents/a/chunks?limit=1").await;
+    let next = format!("/v1/documents/a/chunks?limit=1&cursor={}", first["next_cursor"].as_str().expect("a cursor"));
+    // A change of attributes is no new version.
+    let patch = json!({"title": "Ledgers"});
+    assert_eq!(app.send(&app.admin_key, Method::PATCH, "/v1/documents/a", &patch).await.0, 200);
+    assert_eq!(app.get(&app.admin_key, &next).await.1["chunks"][0]["chunk_idx"], 1);
+    app.send(&app.admin_key, Method::PUT, "/v1/documents/a", &json!({"text": text(2)})).await;
+    app.settled(&app.admin_key, "a").await;
+    let response = app.request(&app.admin_key, Method::GET, &next).send().await.expect("a response");
+    assert_eq!(problem(response, 422).await.as_deref(), Some("/cursor"));
+}
+
+#[tokio::test]
 async fn the_original_comes_back_as_an_attachment() {
     let app = TestApp::start().await;
     let page = "<script>alert(1)</script><p>Ten years.</p>";
