@@ -43,7 +43,8 @@ pub use records::{
 pub trait DocumentCatalog: fmt::Debug + Send + Sync {
     /// Writes a document and queues it, in one transaction. Replacing clears the lease of whoever processes an older
     /// version. A document of another owner is [`crate::error::ErrorKind::NotFound`] unless `as_admin`.
-    /// A new document takes the version after the last one that ever had its id.
+    /// A new document takes the version after the last one that ever had its id; one with the bytes of its newest
+    /// version, which has not failed, takes the new attributes and no new version.
     async fn put(&self, document: NewDocument, mode: PutMode) -> Result<Put>;
 
     /// A document that is not deleted.

@@ -75,7 +75,7 @@ pub struct Upload {
 pub struct Submitted {
     /// The document's row.
     pub record: DocumentRecord,
-    /// The same bytes and attributes were there already; nothing was queued.
+    /// The same bytes were there already: no new version, nothing was queued. Attributes that were given have changed.
     pub unchanged: bool,
 }
 
@@ -171,6 +171,12 @@ impl Ingester {
             }
             Put::Unchanged(record) => {
                 self.forget_blob(&blob).await;
+                (record, true)
+            }
+            Put::Patched(record) => {
+                self.forget_blob(&blob).await;
+                // Should the store be down the change holds all the same, and a worker brings it there.
+                self.attributes.sync(&record.tenant, &record.document_id).await?;
                 (record, true)
             }
         };

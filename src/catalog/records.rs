@@ -173,6 +173,9 @@ pub enum Put {
     /// A new version of a document; the second value is the blob of a version that was never served and is now
     /// superseded, to be deleted.
     Replaced(DocumentRecord, Option<String>),
+    /// The newest version has these very bytes and has not failed; title, metadata or readers are new. The change holds
+    /// from now on, as one of [`super::DocumentCatalog::patch`] does.
+    Patched(DocumentRecord),
     /// The newest version has these very bytes and the same attributes, and has not failed: nothing was written.
     Unchanged(DocumentRecord),
 }

@@ -62,6 +62,8 @@ pub(super) struct Row {
 pub(super) enum Replace {
     /// Same bytes, same attributes: nothing changed.
     Unchanged,
+    /// Same bytes, other attributes: those changed.
+    Patched,
     /// A new version.
     Replaced {
         /// The blob of the version before, if it was never served.
@@ -124,14 +126,14 @@ impl Row {
         self.not_before = DateTime::UNIX_EPOCH;
     }
 
-    /// A new version, unless bytes and attributes are what the newest version has.
+    /// A new version, unless the newest one has the same bytes: then its attributes change, where they do.
     pub(super) fn replace(&mut self, document: NewDocument, now: DateTime<Utc>) -> Replace {
-        let record = &mut self.record;
         let patch = AttributesPatch { title: document.title, metadata: document.metadata, readers: document.readers };
-        let moves = differs(record, &patch);
-        if record.content.sha256 == document.content.sha256 && !moves && record.status != Status::Failed {
-            return Replace::Unchanged;
+        if self.record.content.sha256 == document.content.sha256 && self.record.status != Status::Failed {
+            return if self.patch(patch, now) { Replace::Patched } else { Replace::Unchanged };
         }
+        let record = &mut self.record;
+        let moves = differs(record, &patch);
         if moves {
             apply(record, patch);
         }

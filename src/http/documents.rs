@@ -108,7 +108,7 @@ pub(super) async fn get(
     params(("id" = String, Path, description = "The document's id")),
     request_body(content((TextUpload = "application/json"), (FormUpload = "multipart/form-data"))),
     responses(
-        (status = 200, description = "The same bytes and attributes were there already", body = Submission),
+        (status = 200, description = "The same bytes were there already: no new version; title, metadata and readers are as sent", body = Submission),
         (status = 202, description = "Accepted", body = Submission),
         (status = 404, description = "It is not yours", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The file is over the limit", body = Problem, content_type = "application/problem+json"),

@@ -36,7 +36,7 @@ conforms! {
     the_same_bytes_are_unchanged
     attributes_that_are_not_given_stay
     a_foreign_document_is_not_found
-    a_changed_document_with_the_same_bytes_is_a_new_version
+    the_same_bytes_take_other_attributes
     only_the_owner_changes_a_document
     attributes_are_done_before_new_content
     publishing_waits_for_attributes_that_moved

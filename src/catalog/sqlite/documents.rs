@@ -41,6 +41,11 @@ impl DocumentCatalog for SqliteCatalog {
             }
             Some(mut row) => match row.replace(document, now()) {
                 Replace::Unchanged => return Ok(Put::Unchanged(row.record)),
+                Replace::Patched => {
+                    store(&mut tx, &row).await?;
+                    count_change(&mut tx, &row.record.tenant).await?;
+                    Put::Patched(row.record)
+                }
                 Replace::Replaced { superseded, visible } => {
                     store(&mut tx, &row).await?;
                     if visible {

@@ -75,6 +75,20 @@ fn an_attempt_that_was_taken_back_may_have_left_points() {
 }
 
 #[test]
+fn the_same_bytes_take_new_attributes_and_no_new_version() {
+    let mut row = Row::new(document("one"), 1, at(0));
+    let renamed = NewDocument { title: Some("A title".to_owned()), ..document("one") };
+    assert_eq!(row.replace(renamed.clone(), at(1)), Replace::Patched);
+    assert_eq!((row.record.version, row.record.title.as_str(), row.record.access_version), (1, "A title", 2));
+    assert_eq!(row.replace(renamed.clone(), at(2)), Replace::Unchanged);
+    // A failed version is tried again.
+    row.claim(Work::Process, LEASE, at(3));
+    row.fail(&Failure { reason: crate::document::FailureReason::Timeout, detail: String::new() }, at(4));
+    assert!(matches!(row.replace(renamed, at(5)), Replace::Replaced { .. }));
+    assert_eq!(row.record.version, 2);
+}
+
+#[test]
 fn garbage_that_comes_during_a_cleanup_stays_for_the_next() {
     let mut row = Row::new(document("one"), 1, at(0));
     row.replace(document("two"), at(1));

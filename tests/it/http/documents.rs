@@ -106,6 +106,32 @@ async fn an_idempotency_key_makes_one_document() {
 }
 
 #[tokio::test]
+async fn the_same_bytes_with_other_attributes_are_no_new_version() {
+    let app = TestApp::start().await;
+    let bob = app.create_key("bob", &[], &["query", "ingest"]).await;
+    let long = "x".repeat(500);
+    let body = |readers: Value| json!({"text": "The gate closes at nine.", "title": long, "readers": readers});
+    let put = async |readers| app.send(&app.admin_key, Method::PUT, "/v1/documents/gate", &body(readers)).await;
+    assert_eq!(put(json!([])).await.0, 202);
+    app.settled(&app.admin_key, "gate").await;
+    let search = async || {
+        let (status, found) = app.post(&bob, "/v1/search", &json!({"query": "when does the gate close"})).await;
+        assert_eq!(status, 200, "{found}");
+        found["sources"].clone()
+    };
+    assert_eq!(search().await, json!([]));
+    let (status, same) = put(json!(["user:bob"])).await;
+    assert_eq!((status, same), (200, json!({"document_id": "gate", "status": "indexed", "version": 1})));
+    // The next question sees it, with the whole title.
+    assert_eq!(search().await[0]["title"], long);
+    assert_eq!(put(json!([])).await.0, 200);
+    assert_eq!(search().await, json!([]));
+    assert_eq!(app.get(&bob, "/v1/documents/gate").await.0, 404);
+    let (_, record) = app.get(&app.admin_key, "/v1/documents/gate").await;
+    assert_eq!((&record["version"], &record["attempts"]), (&json!(1), &json!(1)));
+}
+
+#[tokio::test]
 async fn pages_of_chunks_are_of_one_version() {
     let app = TestApp::start().await;
     let text = |edition: u32| format!("Edition {edition} speaks of invoices and ledgers at length.\n\n").repeat(120);
