@@ -5,7 +5,7 @@ pub mod chunk;
 mod contents;
 pub mod extract;
 mod purge;
-mod validate;
+pub(crate) mod validate;
 pub mod worker;
 
 use std::sync::Arc;

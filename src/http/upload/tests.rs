@@ -2,6 +2,7 @@ use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 
 use super::*;
+use crate::ingest::validate::{MAX_READERS, MAX_TITLE};
 
 const LIMIT: u64 = 100;
 
@@ -90,6 +91,9 @@ async fn a_wrong_form_names_its_field() {
     assert_eq!(wrong_at(form(&[file, ("metadata", None, "[1]")])).await, "/metadata");
     assert_eq!(wrong_at(form(&[file, ("title", None, "a"), ("title", None, "b")])).await, "/title");
     assert_eq!(wrong_at(form(&[file, ("readers", None, "nobody")])).await, "/readers");
+    let names = "public,".repeat(MAX_READERS / 2 + 1);
+    let many = ("readers", None, names.as_str());
+    assert_eq!(wrong_at(form(&[file, many, many])).await, "/readers");
     assert_eq!(wrong_at(form(&[file, ("document_id", None, "a/b")])).await, "/document_id");
     assert_eq!(wrong_at(form(&[file, file, ("document_id", None, "d")])).await, "/document_id");
 }
@@ -139,5 +143,15 @@ fn a_declared_type_must_be_one() {
     assert_eq!(declared_type("Application/PDF; x=y").as_deref(), Some("application/pdf"));
     for nothing in ["", "pdf", "application/octet-stream", "text/ht ml", "a/b/c"] {
         assert_eq!(declared_type(nothing), None, "{nothing}");
+    }
+}
+
+#[test]
+fn the_description_names_the_limits_that_hold() {
+    let described: serde_json::Value = serde_json::from_str(&crate::http::openapi_json()).unwrap();
+    for schema in ["TextUpload", "DocumentPatch"] {
+        let fields = &described["components"]["schemas"][schema]["properties"];
+        assert_eq!(fields["readers"]["maxItems"], MAX_READERS, "{schema}");
+        assert_eq!(fields["title"]["maxLength"], MAX_TITLE, "{schema}");
     }
 }

@@ -132,6 +132,18 @@ async fn the_same_bytes_with_other_attributes_are_no_new_version() {
 }
 
 #[tokio::test]
+async fn a_document_has_so_many_readers() {
+    let app = TestApp::start().await;
+    let readers: Vec<String> = (0..257).map(|n| format!("user:u{n}")).collect();
+    let post = async |readers: &[String]| {
+        let body = json!({"text": "x", "readers": readers}).to_string();
+        raw(&app, Method::POST, "/v1/documents", "application/json", body).await
+    };
+    assert_eq!(post(&readers[..256]).await.status(), 202);
+    assert_eq!(problem(post(&readers).await, 422).await.as_deref(), Some("/readers"));
+}
+
+#[tokio::test]
 async fn pages_of_chunks_are_of_one_version() {
     let app = TestApp::start().await;
     let text = |edition: u32| format!("Edition {edition} speaks of invoices and ledgers at length.\n\n").repeat(120);
