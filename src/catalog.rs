@@ -28,7 +28,7 @@ use async_trait::async_trait;
 
 use crate::document::{DocumentId, Failure, Principal, TenantId};
 use crate::error::Result;
-pub use key_records::{Idempotency, KeyPatch, KeyRecord, KeyScope};
+pub use key_records::{Idempotency, KeyPatch, KeyRecord, KeyScope, RequestNote, RequestPart};
 pub use records::{
     AttributesPatch, CatalogStats, Content, DocumentRecord, Job, Lease, ListQuery, NewDocument, Progress, Publication,
     Publish, Put, PutMode, Served, Stage, Status, Visibility, Work,
@@ -45,6 +45,9 @@ pub trait DocumentCatalog: fmt::Debug + Send + Sync {
     /// version. A document of another owner is [`crate::error::ErrorKind::NotFound`] unless `as_admin`.
     /// A new document takes the version after the last one that ever had its id; one with the bytes of its newest
     /// version, which has not failed, takes the new attributes and no new version.
+    ///
+    /// A part of a request that is done already gives the document that is there now;
+    /// [`crate::error::ErrorKind::NotFound`] if it is gone.
     async fn put(&self, document: NewDocument, mode: PutMode) -> Result<Put>;
 
     /// A document that is not deleted.
@@ -151,7 +154,8 @@ pub trait KeyStore: fmt::Debug + Send + Sync {
 /// Idempotency keys, kept for 24 hours.
 #[async_trait]
 pub trait IdempotencyStore: fmt::Debug + Send + Sync {
-    /// Notes `key` (unique in its tenant and user) with the fingerprint of its request.
+    /// Notes `key` (unique in its tenant and user) with the fingerprint of its whole request, if it is not noted, and
+    /// says how far that request got. [`DocumentCatalog::put`] marks its parts as done.
     async fn idempotency(&self, tenant: &TenantId, user: &str, key: &str, fingerprint: &str) -> Result<Idempotency>;
 }
 

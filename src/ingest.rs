@@ -5,6 +5,7 @@ pub mod chunk;
 mod contents;
 pub mod extract;
 mod purge;
+mod submit;
 pub(crate) mod validate;
 pub mod worker;
 
@@ -12,18 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
-use uuid::Uuid;
 
 use crate::auth::Identity;
 use crate::blob::Blobs;
 use crate::cache::Cache;
-use crate::catalog::{
-    AttributesPatch, Catalog, Content, DocumentRecord, Idempotency, ListQuery, NewDocument, Put, PutMode, Status,
-};
-use crate::document::{DocumentId, Metadata, Principal, TenantId, hex};
-use crate::error::{Error, ErrorKind, Result};
+use crate::catalog::{AttributesPatch, Catalog, DocumentRecord, ListQuery, Status};
+use crate::document::{DocumentId, Metadata, Principal};
+use crate::error::{Error, Result};
 use crate::vector_store::VectorStore;
 use attributes::AttributeWriter;
 pub use contents::{ChunkList, ChunkPosition, Original};
@@ -66,8 +63,6 @@ pub struct Upload {
     pub metadata: Option<Metadata>,
     /// Who may read it besides the owner.
     pub readers: Option<Vec<Principal>>,
-    /// The client's `Idempotency-Key`, with the number of the part where a request has several.
-    pub idempotency_key: Option<String>,
 }
 
 /// What became of an upload.
@@ -93,106 +88,6 @@ pub struct Ingester {
 }
 
 impl Ingester {
-    /// `POST`: creates, or replaces the document that is named; with an `Idempotency-Key` the same request again gives
-    /// the same document.
-    pub async fn create(&self, caller: &Identity, mut upload: Upload) -> Result<Submitted> {
-        validate::upload(&upload, &self.config)?;
-        if let Some(key) = upload.idempotency_key.take() {
-            let fingerprint = validate::fingerprint(&upload);
-            let named = upload.document_id.clone();
-            let document_id = named.unwrap_or_else(|| idempotent_id(&caller.tenant, &caller.user, &key));
-            match self.catalog.idempotency(&caller.tenant, &caller.user, &key, &fingerprint).await? {
-                Idempotency::Mismatch => {
-                    return Err(Error::new(
-                        ErrorKind::Conflict,
-                        "this Idempotency-Key was used with another body; use a new key for a new request",
-                    ));
-                }
-                Idempotency::Repeated => {
-                    if let Some(record) = self.catalog.get(&caller.tenant, &document_id).await? {
-                        return Ok(Submitted { record, unchanged: true });
-                    }
-                }
-                Idempotency::New => {}
-            }
-            upload.document_id = Some(document_id);
-        }
-        let mode = if upload.document_id.is_some() { PutMode::CreateOrReplace } else { PutMode::Create };
-        self.submit(caller, upload, mode).await
-    }
-
-    /// `PUT`: creates or replaces `upload.document_id`.
-    pub async fn put(&self, caller: &Identity, upload: Upload) -> Result<Submitted> {
-        validate::upload(&upload, &self.config)?;
-        self.submit(caller, upload, PutMode::CreateOrReplace).await
-    }
-
-    /// Stores the original, then commits the row: nothing is acknowledged before both are durable.
-    async fn submit(&self, caller: &Identity, upload: Upload, mode: PutMode) -> Result<Submitted> {
-        let tenant = caller.tenant.clone();
-        let document_id = upload.document_id.unwrap_or_else(DocumentId::random);
-        let blob = crate::blob::key(&tenant, &document_id);
-        let content = Content {
-            media_type: upload
-                .media_type
-                .unwrap_or_else(|| validate::media_type(upload.filename.as_deref()).to_owned()),
-            filename: upload.filename,
-            bytes: upload.bytes.len() as u64,
-            sha256: hex(&Sha256::digest(&upload.bytes)),
-            blob: blob.clone(),
-        };
-        self.blobs.put(&blob, upload.bytes).await?;
-        crate::hold::at("blob").await;
-        let document = NewDocument {
-            tenant,
-            document_id,
-            owner: caller.owner()?,
-            as_admin: caller.is_admin(),
-            readers: upload.readers,
-            title: upload.title,
-            metadata: upload.metadata,
-            content,
-        };
-        let put = match self.catalog.put(document, mode).await {
-            Ok(put) => put,
-            Err(error) => {
-                self.forget_blob(&blob).await;
-                return Err(error);
-            }
-        };
-        crate::hold::at("row").await;
-        let (record, unchanged) = match put {
-            Put::Created(record) => (record, false),
-            Put::Replaced(record, superseded) => {
-                if let Some(superseded) = superseded {
-                    self.forget_blob(&superseded).await;
-                }
-                (record, false)
-            }
-            Put::Unchanged(record) => {
-                self.forget_blob(&blob).await;
-                (record, true)
-            }
-            Put::Patched(record) => {
-                self.forget_blob(&blob).await;
-                // Should the store be down the change holds all the same, and a worker brings it there.
-                self.attributes.sync(&record.tenant, &record.document_id).await?;
-                (record, true)
-            }
-        };
-        if !unchanged {
-            self.work.notify_waiters();
-        }
-        Ok(Submitted { record, unchanged })
-    }
-
-    /// Deletes an original that nothing refers to; what fails here, the sweep finds.
-    async fn forget_blob(&self, blob: &str) {
-        if let Err(error) = self.blobs.delete(blob).await {
-            tracing::warn!(error = %error.chain(), "an unused original could not be deleted");
-        }
-    }
-
     /// A document that the caller may read, owns, or administers.
     pub async fn get(&self, caller: &Identity, document: &DocumentId) -> Result<DocumentRecord> {
         let record = self.catalog.get(&caller.tenant, document).await?;
@@ -261,12 +156,4 @@ fn owner(caller: &Identity) -> Result<Option<Principal>> {
 
 fn may_see(caller: &Identity, record: &DocumentRecord) -> bool {
     caller.is_admin() || caller.scope().is_ok_and(|scope| scope.may_read(&record.tenant, &record.readers))
-}
-
-/// The document that an `Idempotency-Key` makes: the same for the same caller and key, so that a request that was cut
-/// off between its note and its row finds its document when it is sent again.
-fn idempotent_id(tenant: &TenantId, user: &str, key: &str) -> DocumentId {
-    let name = format!("{tenant}\u{0}{user}\u{0}{key}");
-    let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()).to_string();
-    id.parse().unwrap_or_else(|_| DocumentId::random())
 }

@@ -1,7 +1,10 @@
 //! What the catalog takes and gives of keys, and of requests with an `Idempotency-Key`.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::document::TenantId;
 
@@ -60,10 +63,26 @@ pub struct KeyPatch {
 /// What is known of an `Idempotency-Key`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Idempotency {
-    /// Never seen; it is noted now with this fingerprint.
-    New,
-    /// Seen with the same fingerprint: the same request again.
-    Repeated,
-    /// Seen with another fingerprint.
+    /// It belongs to this request, which is noted now or was noted when it came before.
+    Noted(RequestNote),
+    /// It belongs to a request with another fingerprint.
     Mismatch,
+}
+
+/// A request with an `Idempotency-Key`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestNote {
+    /// Names the request: a UUIDv7 of the time when it first came.
+    pub request: Uuid,
+    /// The parts whose documents are written; the others failed, or never began.
+    pub done: BTreeSet<u32>,
+}
+
+/// One document of a request with an `Idempotency-Key`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestPart {
+    /// [`RequestNote::request`].
+    pub request: Uuid,
+    /// Its place in the request, from 0.
+    pub part: u32,
 }

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::RequestPart;
 use crate::document::{DocumentId, Failure, Metadata, Principal, Scope, TenantId, Version};
 
 /// Where a document stands.
@@ -154,6 +155,8 @@ pub struct NewDocument {
     pub metadata: Option<Metadata>,
     /// Its original, already stored at `content.blob`.
     pub content: Content,
+    /// The part of a request with an `Idempotency-Key` that makes it; it is done in the same transaction.
+    pub request: Option<RequestPart>,
 }
 
 /// Whether a document of this id may be there already.
@@ -176,7 +179,8 @@ pub enum Put {
     /// The newest version has these very bytes and has not failed; title, metadata or readers are new. The change holds
     /// from now on, as one of [`super::DocumentCatalog::patch`] does.
     Patched(DocumentRecord),
-    /// The newest version has these very bytes and the same attributes, and has not failed: nothing was written.
+    /// The newest version has these very bytes and the same attributes, and has not failed; or the part of the request
+    /// was done before. Nothing was written.
     Unchanged(DocumentRecord),
 }
 

@@ -27,15 +27,17 @@ const MAX_CHUNKS: u32 = 500;
 /// Upload a document, or several.
 ///
 /// Accepted means stored: the document is processed even if the server stops now. Without `document_id` this always
-/// creates a new one; with an `Idempotency-Key`, the same request again gives the same document.
+/// creates a new one; a `document_id` that is there already is replaced, as by `PUT`. With an `Idempotency-Key`, the same
+/// request again gives the same documents.
 #[utoipa::path(
     post, path = "/v1/documents", tag = "documents", operation_id = "upload_documents",
     params(("Idempotency-Key" = Option<String>, Header, description = "Kept for 24 hours; at most 255 characters")),
     request_body(content((TextUpload = "application/json"), (FormUpload = "multipart/form-data"))),
     responses(
         (status = 202, description = "Accepted: one, or `documents` where the form held several files", body = UploadResponse),
-        (status = 409, description = "The same `Idempotency-Key` with another body, or the `document_id` is taken",
+        (status = 404, description = "The `document_id` is not yours, or what this `Idempotency-Key` made is gone",
             body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The same `Idempotency-Key` with another body", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "A file is over the limit", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Neither JSON nor a form", body = Problem, content_type = "application/problem+json"),
     ),
@@ -43,13 +45,10 @@ const MAX_CHUNKS: u32 = 500;
 pub(super) async fn upload(
     State(state): State<AppState>,
     call: Call,
-    Uploads(uploads): Uploads,
+    Uploads { uploads, idempotency_key }: Uploads,
 ) -> Result<(StatusCode, Answer<UploadResponse>), Refusal> {
-    let mut documents = Vec::with_capacity(uploads.len());
-    for upload in uploads {
-        let submitted = state.services.ingester.create(&call.identity, upload).await?;
-        documents.push(Submission::of(&submitted.record));
-    }
+    let submitted = state.services.ingester.create(&call.identity, uploads, idempotency_key.as_deref()).await?;
+    let documents = submitted.iter().map(|submitted| Submission::of(&submitted.record)).collect();
     Ok((StatusCode::ACCEPTED, Answer(UploadResponse::of(documents))))
 }
 
@@ -119,7 +118,8 @@ pub(super) async fn put(
     State(state): State<AppState>,
     call: Call,
     DocumentPath(id): DocumentPath,
-    Uploads(mut uploads): Uploads,
+    // Putting the same again is the same anyhow: no `Idempotency-Key` is needed.
+    Uploads { mut uploads, idempotency_key: _ }: Uploads,
 ) -> Result<Response, Refusal> {
     let upload = match (uploads.pop(), uploads.is_empty()) {
         (Some(upload), true) => upload,
@@ -128,8 +128,7 @@ pub(super) async fn put(
     if upload.document_id.as_ref().is_some_and(|sent| *sent != id) {
         return Err(Error::invalid("/document_id", "document_id differs from the path").into());
     }
-    // Putting the same again is the same anyhow: no `Idempotency-Key` is needed.
-    let upload = Upload { document_id: Some(id), idempotency_key: None, ..upload };
+    let upload = Upload { document_id: Some(id), ..upload };
     let submitted = state.services.ingester.put(&call.identity, upload).await?;
     let status = if submitted.unchanged { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, Answer(Submission::of(&submitted.record))).into_response())

@@ -83,21 +83,26 @@ pub(super) struct FormUpload {
     document_id: Option<String>,
 }
 
-/// The uploads of a request, at least one.
+/// The uploads of a request.
 #[derive(Debug)]
-pub(super) struct Uploads(pub(super) Vec<Upload>);
+pub(super) struct Uploads {
+    /// At least one.
+    pub(super) uploads: Vec<Upload>,
+    /// The `Idempotency-Key`.
+    pub(super) idempotency_key: Option<String>,
+}
 
 impl FromRequest<AppState> for Uploads {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, Refusal> {
-        read(request, state.config.max_body_bytes).await.map(Self)
+        read(request, state.config.max_body_bytes).await
     }
 }
 
-async fn read(request: Request, limit: u64) -> Result<Vec<Upload>, Refusal> {
-    let key = idempotency_key(request.headers())?;
-    let mut uploads = if is_json(request.headers()) {
+async fn read(request: Request, limit: u64) -> Result<Uploads, Refusal> {
+    let idempotency_key = idempotency_key(request.headers())?;
+    let uploads = if is_json(request.headers()) {
         let text = extract::parse(&body::read(request.into_body(), limit).await?)?;
         vec![from_text(text)?]
     } else if media_type(request.headers()).is_some_and(|kind| kind == "multipart/form-data") {
@@ -105,13 +110,7 @@ async fn read(request: Request, limit: u64) -> Result<Vec<Upload>, Refusal> {
     } else {
         return Err(Refusal::UnsupportedMediaType(TAKES));
     };
-    for (index, upload) in uploads.iter_mut().enumerate() {
-        upload.idempotency_key = key.as_ref().map(|key| match index {
-            0 => key.clone(),
-            _ => format!("{key}#{}", index + 1),
-        });
-    }
-    Ok(uploads)
+    Ok(Uploads { uploads, idempotency_key })
 }
 
 fn from_text(body: TextUpload) -> Result<Upload> {
@@ -126,7 +125,6 @@ fn from_text(body: TextUpload) -> Result<Upload> {
         title: body.title,
         metadata: body.metadata,
         readers: body.readers,
-        idempotency_key: None,
     })
 }
 
@@ -258,7 +256,6 @@ impl Form {
             title: self.title.clone(),
             metadata: self.metadata.clone(),
             readers: self.readers.clone(),
-            idempotency_key: None,
         };
         Ok(self.files.into_iter().map(upload).collect())
     }

@@ -73,19 +73,22 @@ fn depth(value: &serde_json::Value) -> usize {
     }
 }
 
-/// SHA-256 of everything that makes two uploads the same request.
-pub(super) fn fingerprint(upload: &Upload) -> String {
+/// SHA-256 of everything that makes two requests the same: every upload, in order.
+pub(super) fn fingerprint(uploads: &[Upload]) -> String {
     let mut hash = Sha256::new();
-    hash.update(Sha256::digest(&upload.bytes));
-    let attributes = serde_json::json!([
-        upload.document_id,
-        upload.filename,
-        upload.media_type,
-        upload.title,
-        upload.metadata,
-        upload.readers,
-    ]);
-    hash.update(attributes.to_string());
+    for upload in uploads {
+        let attributes = serde_json::json!([
+            upload.document_id,
+            upload.filename,
+            upload.media_type,
+            upload.title,
+            upload.metadata,
+            upload.readers,
+        ]);
+        // Two hashes of fixed length for each: where one upload ends and the next begins is never in doubt.
+        hash.update(Sha256::digest(&upload.bytes));
+        hash.update(Sha256::digest(attributes.to_string()));
+    }
     hex(&hash.finalize())
 }
 
@@ -115,6 +118,27 @@ pub(super) fn media_type(filename: Option<&str>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn upload(text: &str) -> Upload {
+        Upload {
+            document_id: None,
+            bytes: text.to_owned().into(),
+            filename: None,
+            media_type: None,
+            title: None,
+            metadata: None,
+            readers: None,
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_is_of_every_upload_and_all_that_is_said_of_it() {
+        let of = |texts: &[&str]| fingerprint(&texts.iter().map(|text| upload(text)).collect::<Vec<_>>());
+        assert_eq!(of(&["a", "b"]), of(&["a", "b"]));
+        let titled = Upload { title: Some("b".to_owned()), ..upload("a") };
+        let all = [of(&[]), of(&["a"]), of(&["a", "b"]), of(&["b", "a"]), of(&["ab"]), fingerprint(&[titled])];
+        assert_eq!(all.iter().collect::<std::collections::HashSet<_>>().len(), all.len());
+    }
 
     #[test]
     fn what_is_over_a_limit_names_its_field() {

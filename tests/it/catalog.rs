@@ -58,6 +58,7 @@ conforms! {
     texts_survive
     keys_are_kept
     idempotency_keys_are_noted_once
+    a_part_is_done_with_its_document
     stats_count
 }
 

@@ -99,6 +99,7 @@ impl Library {
                 sha256: uuid::Uuid::new_v4().simple().to_string().repeat(2),
                 blob: uuid::Uuid::new_v4().to_string(),
             },
+            request: None,
         };
         self.catalog.put(document, PutMode::CreateOrReplace).await.unwrap();
         self.catalog.get(&tenant(), &name.parse().unwrap()).await.unwrap().unwrap().version

@@ -1,12 +1,12 @@
-//! [`KeyStore`] and [`IdempotencyStore`] on SQLite.
+//! [`KeyStore`] on SQLite.
 
 use async_trait::async_trait;
 use chrono::DateTime;
 use sqlx::sqlite::SqliteRow;
 
 use super::rows::{damaged, get, identifier, parse, time};
-use super::{KEPT, SqliteCatalog, database, json, now};
-use crate::catalog::{Idempotency, IdempotencyStore, KeyPatch, KeyRecord, KeyStore};
+use super::{SqliteCatalog, database, json};
+use crate::catalog::{KeyPatch, KeyRecord, KeyStore};
 use crate::document::TenantId;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -87,42 +87,6 @@ impl KeyStore for SqliteCatalog {
             .await
             .map_err(database)?;
         Ok(written.rows_affected() == 1)
-    }
-}
-
-#[async_trait]
-impl IdempotencyStore for SqliteCatalog {
-    async fn idempotency(&self, tenant: &TenantId, user: &str, key: &str, fingerprint: &str) -> Result<Idempotency> {
-        let now = now();
-        let mut tx = self.write().await?;
-        // A row that has outlived its time but was not swept yet counts as none.
-        let noted = sqlx::query(
-            "INSERT INTO idempotency_keys (tenant, user, key, fingerprint, seen_at) VALUES (?, ?, ?, ?, ?) \
-             ON CONFLICT (tenant, user, key) DO UPDATE SET fingerprint = excluded.fingerprint, \
-             seen_at = excluded.seen_at WHERE seen_at < ?",
-        )
-        .bind(tenant.as_str())
-        .bind(user)
-        .bind(key)
-        .bind(fingerprint)
-        .bind(now.timestamp_millis())
-        .bind((now - KEPT).timestamp_millis())
-        .execute(&mut *tx)
-        .await
-        .map_err(database)?;
-        if noted.rows_affected() == 1 {
-            tx.commit().await.map_err(database)?;
-            return Ok(Idempotency::New);
-        }
-        let first: String =
-            sqlx::query_scalar("SELECT fingerprint FROM idempotency_keys WHERE tenant = ? AND user = ? AND key = ?")
-                .bind(tenant.as_str())
-                .bind(user)
-                .bind(key)
-                .fetch_one(&mut *tx)
-                .await
-                .map_err(database)?;
-        Ok(if first == fingerprint { Idempotency::Repeated } else { Idempotency::Mismatch })
     }
 }
 

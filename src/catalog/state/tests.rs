@@ -23,6 +23,7 @@ fn document(text: &str) -> NewDocument {
             sha256: text.to_owned(),
             blob: text.to_owned(),
         },
+        request: None,
     }
 }
 

@@ -94,6 +94,7 @@ impl Library {
             title: Some(title.to_owned()),
             metadata: None,
             content,
+            request: None,
         };
         self.catalog.put(document, PutMode::CreateOrReplace).await.unwrap();
         let job = self.catalog.claim(HOUR).await.unwrap().expect("a job");

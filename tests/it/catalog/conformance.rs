@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rag_api::catalog::{
     AttributesPatch, Catalog, Content, DocumentRecord, Idempotency, Job, KeyPatch, KeyRecord, KeyScope, Lease,
-    ListQuery, NewDocument, Progress, Publish, Put, PutMode, Stage, Status, Work,
+    ListQuery, NewDocument, Progress, Publish, Put, PutMode, RequestNote, RequestPart, Stage, Status, Work,
 };
 use rag_api::document::{DocumentId, Failure, FailureReason, Metadata, Principal, Scope, TenantId};
 use rag_api::error::{ErrorKind, Result};
@@ -57,6 +57,7 @@ pub(super) fn document(id: &str, text: &str) -> NewDocument {
         title: None,
         metadata: None,
         content: content(text),
+        request: None,
     }
 }
 
@@ -676,16 +677,51 @@ pub(super) async fn keys_are_kept(catalog: Db) {
 pub(super) async fn idempotency_keys_are_noted_once(catalog: Db) {
     let tries = (0..20).map(|_| {
         let catalog = catalog.clone();
-        tokio::spawn(async move { catalog.idempotency(&tenant(), "ann", "key", "one").await.unwrap() })
+        tokio::spawn(async move { noted(&catalog, "ann", "one").await })
     });
-    let seen: Vec<_> = futures::future::join_all(tries).await.into_iter().map(|tried| tried.unwrap()).collect();
-    assert_eq!(seen.iter().filter(|seen| **seen == Idempotency::New).count(), 1);
-    assert_eq!(seen.iter().filter(|seen| **seen == Idempotency::Repeated).count(), 19);
-    let ask = async |user, fingerprint| catalog.idempotency(&tenant(), user, "key", fingerprint).await.unwrap();
-    assert_eq!(ask("ann", "two").await, Idempotency::Mismatch);
-    assert_eq!(ask("bob", "two").await, Idempotency::New);
+    let notes: Vec<_> = futures::future::join_all(tries).await.into_iter().map(|tried| tried.unwrap()).collect();
+    assert!(notes.iter().all(|note| *note == notes[0] && note.done.is_empty()));
+    let other_body = catalog.idempotency(&tenant(), "ann", "key", "two").await.unwrap();
+    assert_eq!(other_body, Idempotency::Mismatch);
+    assert_ne!(noted(&catalog, "bob", "two").await.request, notes[0].request);
     catalog.expire().await.unwrap();
-    assert_eq!(ask("ann", "one").await, Idempotency::Repeated);
+    assert_eq!(noted(&catalog, "ann", "one").await, notes[0]);
+}
+
+async fn noted(catalog: &Db, user: &str, fingerprint: &str) -> RequestNote {
+    match catalog.idempotency(&tenant(), user, "key", fingerprint).await.unwrap() {
+        Idempotency::Noted(note) => note,
+        Idempotency::Mismatch => panic!("the key belongs to another request"),
+    }
+}
+
+pub(super) async fn a_part_is_done_with_its_document(catalog: Db) {
+    let request = noted(&catalog, "ann", "one").await.request;
+    let part =
+        |id: &str, text: &str, part| NewDocument { request: Some(RequestPart { request, part }), ..document(id, text) };
+    // What is refused is not done.
+    let mut foreign = part("a", "one", 0);
+    put(&catalog, "a", "zero").await;
+    foreign.owner = Principal::user("eve").unwrap();
+    let refused = catalog.put(foreign.clone(), PutMode::CreateOrReplace).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::NotFound);
+    assert!(noted(&catalog, "ann", "one").await.done.is_empty());
+
+    let Put::Replaced(replaced, _) = write(&catalog, part("a", "one", 0)).await else { panic!("not replaced") };
+    assert_eq!(replaced.version, 2);
+    // Nothing to write is done too.
+    assert!(matches!(write(&catalog, part("a", "one", 2)).await, Put::Unchanged(_)));
+    assert_eq!(noted(&catalog, "ann", "one").await.done, [0, 2].into());
+
+    // A try that comes late changes nothing, also where the document has moved on.
+    put(&catalog, "a", "newer").await;
+    let Put::Unchanged(late) = write(&catalog, part("a", "one", 0)).await else { panic!("written twice") };
+    assert_eq!((late.version, &late.content), (3, &content("newer")));
+    let refused = catalog.put(foreign, PutMode::CreateOrReplace).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::NotFound);
+    catalog.tombstone(&tenant(), &id("a"), None, DAY).await.unwrap().unwrap();
+    let gone = catalog.put(part("a", "one", 0), PutMode::CreateOrReplace).await.unwrap_err();
+    assert_eq!(gone.kind(), ErrorKind::NotFound);
 }
 
 pub(super) async fn stats_count(catalog: Db) {

@@ -92,17 +92,78 @@ async fn putting_the_same_again_changes_nothing() {
     assert_eq!(problem(request.send().await.expect("a response"), 422).await.as_deref(), Some("/file"));
 }
 
+/// Posts files with an `Idempotency-Key`.
+async fn post_once(app: &TestApp, key: &str, texts: &[&str]) -> reqwest::Response {
+    let form = texts.iter().fold(Form::new(), |form, text| form.part("file", file("a.txt", text)));
+    let request = app.request(&app.admin_key, Method::POST, "/v1/documents").header("idempotency-key", key);
+    request.multipart(form).send().await.expect("a response")
+}
+
 #[tokio::test]
-async fn an_idempotency_key_makes_one_document() {
+async fn an_idempotency_key_is_for_a_whole_body() {
     let app = TestApp::start().await;
-    let post = async |text: &str| {
-        let request = app.request(&app.admin_key, Method::POST, "/v1/documents").header("idempotency-key", "once");
-        request.json(&json!({"text": text})).send().await.expect("a response")
+    let post = async |key: &str, texts: &[&str]| post_once(&app, key, texts).await.json::<Value>().await.expect("JSON");
+    let one = post("one", &["Ten years."]).await;
+    assert_eq!(post("one", &["Ten years."]).await["document_id"], one["document_id"]);
+    problem(post_once(&app, "one", &["Twelve years."]).await, 409).await;
+    problem(post_once(&app, "one", &["Ten years.", "Twelve years."]).await, 409).await;
+
+    let ids = |answer: &Value| -> Vec<String> {
+        let documents = answer["documents"].as_array().expect("documents").iter();
+        documents.map(|document| document["document_id"].as_str().expect("an id").to_owned()).collect()
     };
-    let first: Value = post("Ten years.").await.json().await.expect("JSON");
-    let again: Value = post("Ten years.").await.json().await.expect("JSON");
-    assert_eq!(first["document_id"], again["document_id"]);
-    problem(post("Twelve years.").await, 409).await;
+    let two = post("two", &["A.", "B."]).await;
+    assert_eq!(ids(&post("two", &["A.", "B."]).await), ids(&two));
+    problem(post_once(&app, "two", &["A."]).await, 409).await;
+    problem(post_once(&app, "two", &["B.", "A."]).await, 409).await;
+    // A key of the client's that looks like a part's name is a key of its own.
+    let own = post("two#2", &["B."]).await;
+    assert!(!ids(&two).contains(&own["document_id"].as_str().expect("an id").to_owned()), "{own}");
+    let (_, list) = app.get(&app.admin_key, "/v1/documents").await;
+    assert_eq!(list["documents"].as_array().expect("documents").len(), 4);
+}
+
+#[tokio::test]
+async fn a_request_that_was_cut_off_goes_on_when_it_comes_again() {
+    let app = TestApp::start().await;
+    app.index(&app.admin_key, &json!({"text": "Ten years.", "document_id": "rule"})).await;
+    let post = async || {
+        let request = app.request(&app.admin_key, Method::POST, "/v1/documents").header("idempotency-key", "k");
+        request.json(&json!({"text": "Twelve years.", "document_id": "rule"})).send().await.expect("a response")
+    };
+    // No original can be stored, so the request fails after its key was noted.
+    let (originals, aside) = (app.data().join("originals"), app.data().join("aside"));
+    std::fs::rename(&originals, &aside).expect("moved");
+    std::fs::write(&originals, "no folder").expect("written");
+    problem(post().await, 503).await;
+    std::fs::remove_file(&originals).expect("removed");
+    std::fs::rename(&aside, &originals).expect("moved back");
+
+    let response = post().await;
+    assert_eq!(response.status(), 202);
+    assert_eq!(response.json::<Value>().await.expect("JSON")["version"], 2);
+    app.settled(&app.admin_key, "rule").await;
+    let content = app.request(&app.admin_key, Method::GET, "/v1/documents/rule/content").send().await;
+    assert_eq!(content.expect("a response").text().await.expect("text"), "Twelve years.");
+    // Once it is done it is not done again, whatever became of the document.
+    app.send(&app.admin_key, Method::PUT, "/v1/documents/rule", &json!({"text": "Six years."})).await;
+    assert_eq!(post().await.json::<Value>().await.expect("JSON")["version"], 3);
+    assert_eq!(app.send(&app.admin_key, Method::DELETE, "/v1/documents/rule", &Value::Null).await.0, 204);
+    problem(post().await, 404).await;
+}
+
+#[tokio::test]
+async fn an_idempotency_key_opens_no_foreign_document() {
+    let app = TestApp::start().await;
+    let [ada, eve] = [app.create_key("ada", &[], &["ingest"]).await, app.create_key("eve", &[], &["ingest"]).await];
+    app.index(&ada, &json!({"text": "Ada's secret.", "document_id": "hers"})).await;
+    let body = json!({"text": "Mine.", "document_id": "hers"});
+    for _ in 0..3 {
+        let request = app.request(&eve, Method::POST, "/v1/documents").header("idempotency-key", "k").json(&body);
+        problem(request.send().await.expect("a response"), 404).await;
+    }
+    let (_, record) = app.get(&ada, "/v1/documents/hers").await;
+    assert_eq!(record["version"], 1);
 }
 
 #[tokio::test]
