@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use futures::StreamExt;
-use rag_api::catalog::{self, Catalog, Content, DocumentRecord, NewDocument, Publication, PutMode};
+use rag_api::catalog::{self, Catalog, Content, NewDocument, Publication, PutMode};
 use rag_api::config::{self, LoadOptions};
 use rag_api::document::{Passage, Principal, Scope, TenantId};
 use rag_api::embedding::{Embedder, Priority};
@@ -207,7 +207,7 @@ impl Bench {
             self.store.upsert(batch.into_iter().collect::<Result<_>>()?).await?;
         }
         let chunks = u32::try_from(count).unwrap_or(u32::MAX);
-        let DocumentRecord { version, access_version, .. } = job.record;
+        let (version, access_version) = (job.record.version, job.record.access_version);
         let publication = Publication { version, chunks, access_version, title: String::new() };
         self.catalog.publish(&job.lease, &publication).await?;
         Ok(count)
