@@ -165,6 +165,7 @@ impl Bench {
             title: None,
             metadata: None,
             content,
+            request: None,
         };
         self.catalog.put(document, PutMode::Create).await?;
         let Some(job) = self.catalog.claim(HOUR).await? else { return Err(Error::not_found("job")) };

@@ -5,8 +5,9 @@
 
 mod keys;
 
-pub use keys::{ADMIN_KEY_ID, KeyPatch, Keys, NewKey};
+pub use keys::{ADMIN_KEY_ID, Keys, NewKey};
 
+pub use crate::catalog::KeyPatch;
 use crate::catalog::KeyScope;
 use crate::document::{Principal, Scope, TenantId};
 use crate::error::Result;

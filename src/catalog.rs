@@ -14,6 +14,7 @@
 //! A version that is being processed never disturbs the one that is served. Every write of a worker carries its lease
 //! token (fencing): after a lost lease it changes nothing and returns [`crate::error::ErrorKind::Conflict`].
 
+mod key_records;
 mod records;
 mod sqlite;
 mod state;
@@ -25,19 +26,28 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::document::{DocumentId, Failure, TenantId};
+use crate::document::{DocumentId, Failure, Principal, TenantId};
 use crate::error::Result;
+pub use key_records::{Idempotency, KeyPatch, KeyRecord, KeyScope, RequestNote, RequestPart};
 pub use records::{
-    AttributesPatch, CatalogStats, Content, DocumentRecord, Idempotency, Job, KeyRecord, KeyScope, Lease, ListQuery,
-    NewDocument, Progress, Publication, Publish, Put, PutMode, Served, Stage, Status, Visibility, Work,
+    AttributesPatch, CatalogStats, Content, DocumentRecord, Job, Lease, ListQuery, NewDocument, Progress, Publication,
+    Publish, Put, PutMode, Served, Stage, Status, Visibility, Work,
 };
 
 /// Documents.
+///
+/// Where a method takes an `owner`, a document of anybody else is as if it were not there; `None` is for an admin. It is
+/// looked at in the transaction that writes: the document may have been deleted and made again by another user since the
+/// caller saw it.
 #[async_trait]
 pub trait DocumentCatalog: fmt::Debug + Send + Sync {
     /// Writes a document and queues it, in one transaction. Replacing clears the lease of whoever processes an older
     /// version. A document of another owner is [`crate::error::ErrorKind::NotFound`] unless `as_admin`.
-    /// A new document takes the version after the last one that ever had its id.
+    /// A new document takes the version after the last one that ever had its id; one with the bytes of its newest
+    /// version, which has not failed, takes the new attributes and no new version.
+    ///
+    /// A part of a request that is done already gives the document that is there now;
+    /// [`crate::error::ErrorKind::NotFound`] if it is gone.
     async fn put(&self, document: NewDocument, mode: PutMode) -> Result<Put>;
 
     /// A document that is not deleted.
@@ -52,16 +62,28 @@ pub trait DocumentCatalog: fmt::Debug + Send + Sync {
         &self,
         tenant: &TenantId,
         document: &DocumentId,
+        owner: Option<&Principal>,
         patch: AttributesPatch,
     ) -> Result<Option<DocumentRecord>>;
 
     /// Marks a document deleted; it is gone from every method but the purge (job [`Work::Purge`]). Takes the row's
     /// lease over, so that the caller can purge at once: `None` if there is no such document.
-    async fn tombstone(&self, tenant: &TenantId, document: &DocumentId, lease: Duration) -> Result<Option<Job>>;
+    async fn tombstone(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        owner: Option<&Principal>,
+        lease: Duration,
+    ) -> Result<Option<Job>>;
 
     /// Queues a failed document again, with its attempts at 0. `None` if there is no such document;
     /// [`crate::error::ErrorKind::Conflict`] if it has not failed.
-    async fn retry(&self, tenant: &TenantId, document: &DocumentId) -> Result<Option<DocumentRecord>>;
+    async fn retry(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        owner: Option<&Principal>,
+    ) -> Result<Option<DocumentRecord>>;
 
     /// Served version and readers of each of these documents that is served and not deleted, in one query.
     async fn visibility(&self, tenant: &TenantId, documents: &[DocumentId]) -> Result<HashMap<DocumentId, Visibility>>;
@@ -122,8 +144,8 @@ pub trait KeyStore: fmt::Debug + Send + Sync {
     /// The keys of a tenant by id, those after `after`, at most `limit`.
     async fn keys(&self, tenant: &TenantId, after: Option<&str>, limit: u32) -> Result<Vec<KeyRecord>>;
 
-    /// Writes name, groups, scopes, active and expiry of a key; false if there is none.
-    async fn update_key(&self, key: &KeyRecord) -> Result<bool>;
+    /// Changes what the patch names and nothing else, in one step; the changed key, `None` if there is none.
+    async fn patch_key(&self, tenant: &TenantId, id: &str, patch: &KeyPatch) -> Result<Option<KeyRecord>>;
 
     /// Removes a key; false if there is none.
     async fn delete_key(&self, tenant: &TenantId, id: &str) -> Result<bool>;
@@ -132,7 +154,8 @@ pub trait KeyStore: fmt::Debug + Send + Sync {
 /// Idempotency keys, kept for 24 hours.
 #[async_trait]
 pub trait IdempotencyStore: fmt::Debug + Send + Sync {
-    /// Notes `key` (unique in its tenant and user) with the fingerprint of its request.
+    /// Notes `key` (unique in its tenant and user) with the fingerprint of its whole request, if it is not noted, and
+    /// says how far that request got. [`DocumentCatalog::put`] marks its parts as done.
     async fn idempotency(&self, tenant: &TenantId, user: &str, key: &str, fingerprint: &str) -> Result<Idempotency>;
 }
 

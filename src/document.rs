@@ -231,8 +231,18 @@ impl Passage {
     }
 }
 
+/// Most characters of a title that go before a chunk as its context: a longer one would leave a model that reads few
+/// tokens too little of the text.
+const CONTEXT_TITLE: usize = 200;
+
+/// The part of a title that goes before each chunk.
+pub fn context_title(title: &str) -> &str {
+    title.char_indices().nth(CONTEXT_TITLE).map_or(title, |(end, _)| &title[..end])
+}
+
 /// What the embedder, BM25 and the rerankers read of a chunk: title and headings as context, then the text.
 pub fn contextual_text(title: &str, chunk: &Chunk) -> String {
+    let title = context_title(title);
     let mut text = String::with_capacity(title.len() + chunk.text.len() + 64);
     let mut previous = "";
     for part in std::iter::once(title).chain(chunk.headings.iter().map(String::as_str)) {
@@ -304,4 +314,18 @@ pub struct Failure {
 /// Bytes as lower-case hexadecimal digits: how hashes are shown and stored.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_title_leaves_the_text_its_place() {
+        let (headings, text) = (vec!["Part".to_owned()], "Ten years.".to_owned());
+        let chunk = Chunk { chunk_idx: 0, text, headings, page: None, start: 0, end: 10 };
+        assert_eq!(contextual_text("Rules", &chunk), "Rules\nPart\nTen years.");
+        let context = contextual_text(&"ä".repeat(500), &chunk);
+        assert_eq!(context, format!("{}\nPart\nTen years.", "ä".repeat(CONTEXT_TITLE)));
+    }
 }

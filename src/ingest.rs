@@ -2,30 +2,28 @@
 
 pub mod attributes;
 pub mod chunk;
+mod contents;
 pub mod extract;
 mod purge;
-mod validate;
+mod submit;
+pub(crate) mod validate;
 pub mod worker;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::BoxStream;
-use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
-use uuid::Uuid;
 
 use crate::auth::Identity;
 use crate::blob::Blobs;
 use crate::cache::Cache;
-use crate::catalog::{
-    AttributesPatch, Catalog, Content, DocumentRecord, Idempotency, ListQuery, NewDocument, Put, PutMode, Status,
-};
-use crate::document::{Chunk, DocumentId, Metadata, Principal, TenantId, hex};
-use crate::error::{Error, ErrorKind, Result};
-use crate::vector_store::{ChunkPage, VectorStore};
+use crate::catalog::{AttributesPatch, Catalog, DocumentRecord, ListQuery, Status};
+use crate::document::{DocumentId, Metadata, Principal};
+use crate::error::{Error, Result};
+use crate::vector_store::VectorStore;
 use attributes::AttributeWriter;
+pub use contents::{ChunkList, ChunkPosition, Original};
 
 /// How documents are taken in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,8 +63,6 @@ pub struct Upload {
     pub metadata: Option<Metadata>,
     /// Who may read it besides the owner.
     pub readers: Option<Vec<Principal>>,
-    /// The client's `Idempotency-Key`, with the number of the part where a request has several.
-    pub idempotency_key: Option<String>,
 }
 
 /// What became of an upload.
@@ -74,28 +70,8 @@ pub struct Upload {
 pub struct Submitted {
     /// The document's row.
     pub record: DocumentRecord,
-    /// The same bytes and attributes were there already; nothing was queued.
+    /// The same bytes were there already: no new version, nothing was queued. Attributes that were given have changed.
     pub unchanged: bool,
-}
-
-/// An original to send.
-pub struct Original {
-    /// Its row.
-    pub record: DocumentRecord,
-    /// Its media type.
-    pub media_type: String,
-    /// The name it was uploaded under.
-    pub filename: Option<String>,
-    /// Its size.
-    pub bytes: u64,
-    /// Its content.
-    pub stream: BoxStream<'static, Result<Bytes>>,
-}
-
-impl std::fmt::Debug for Original {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Original").field("record", &self.record).finish_non_exhaustive()
-    }
 }
 
 /// Takes documents in. HTTP and command line use this one; what is not the caller's is `NotFound`.
@@ -112,100 +88,6 @@ pub struct Ingester {
 }
 
 impl Ingester {
-    /// `POST`: creates, or replaces the document that is named; with an `Idempotency-Key` the same request again gives
-    /// the same document.
-    pub async fn create(&self, caller: &Identity, mut upload: Upload) -> Result<Submitted> {
-        validate::upload(&upload, &self.config)?;
-        if let Some(key) = upload.idempotency_key.take() {
-            let fingerprint = validate::fingerprint(&upload);
-            let named = upload.document_id.clone();
-            let document_id = named.unwrap_or_else(|| idempotent_id(&caller.tenant, &caller.user, &key));
-            match self.catalog.idempotency(&caller.tenant, &caller.user, &key, &fingerprint).await? {
-                Idempotency::Mismatch => {
-                    return Err(Error::new(
-                        ErrorKind::Conflict,
-                        "this Idempotency-Key was used with another body; use a new key for a new request",
-                    ));
-                }
-                Idempotency::Repeated => {
-                    if let Some(record) = self.catalog.get(&caller.tenant, &document_id).await? {
-                        return Ok(Submitted { record, unchanged: true });
-                    }
-                }
-                Idempotency::New => {}
-            }
-            upload.document_id = Some(document_id);
-        }
-        let mode = if upload.document_id.is_some() { PutMode::CreateOrReplace } else { PutMode::Create };
-        self.submit(caller, upload, mode).await
-    }
-
-    /// `PUT`: creates or replaces `upload.document_id`.
-    pub async fn put(&self, caller: &Identity, upload: Upload) -> Result<Submitted> {
-        validate::upload(&upload, &self.config)?;
-        self.submit(caller, upload, PutMode::CreateOrReplace).await
-    }
-
-    /// Stores the original, then commits the row: nothing is acknowledged before both are durable.
-    async fn submit(&self, caller: &Identity, upload: Upload, mode: PutMode) -> Result<Submitted> {
-        let tenant = caller.tenant.clone();
-        let document_id = upload.document_id.unwrap_or_else(DocumentId::random);
-        let blob = crate::blob::key(&tenant, &document_id);
-        let content = Content {
-            media_type: upload
-                .media_type
-                .unwrap_or_else(|| validate::media_type(upload.filename.as_deref()).to_owned()),
-            filename: upload.filename,
-            bytes: upload.bytes.len() as u64,
-            sha256: hex(&Sha256::digest(&upload.bytes)),
-            blob: blob.clone(),
-        };
-        self.blobs.put(&blob, upload.bytes).await?;
-        crate::hold::at("blob").await;
-        let document = NewDocument {
-            tenant,
-            document_id,
-            owner: caller.owner()?,
-            as_admin: caller.is_admin(),
-            readers: upload.readers,
-            title: upload.title,
-            metadata: upload.metadata,
-            content,
-        };
-        let put = match self.catalog.put(document, mode).await {
-            Ok(put) => put,
-            Err(error) => {
-                self.forget_blob(&blob).await;
-                return Err(error);
-            }
-        };
-        crate::hold::at("row").await;
-        let (record, unchanged) = match put {
-            Put::Created(record) => (record, false),
-            Put::Replaced(record, superseded) => {
-                if let Some(superseded) = superseded {
-                    self.forget_blob(&superseded).await;
-                }
-                (record, false)
-            }
-            Put::Unchanged(record) => {
-                self.forget_blob(&blob).await;
-                (record, true)
-            }
-        };
-        if !unchanged {
-            self.work.notify_waiters();
-        }
-        Ok(Submitted { record, unchanged })
-    }
-
-    /// Deletes an original that nothing refers to; what fails here, the sweep finds.
-    async fn forget_blob(&self, blob: &str) {
-        if let Err(error) = self.blobs.delete(blob).await {
-            tracing::warn!(error = %error.chain(), "an unused original could not be deleted");
-        }
-    }
-
     /// A document that the caller may read, owns, or administers.
     pub async fn get(&self, caller: &Identity, document: &DocumentId) -> Result<DocumentRecord> {
         let record = self.catalog.get(&caller.tenant, document).await?;
@@ -232,16 +114,16 @@ impl Ingester {
         patch: AttributesPatch,
     ) -> Result<DocumentRecord> {
         validate::patch(&patch)?;
-        self.managed(caller, document).await?;
-        let record = self.attributes.patch(&caller.tenant, document, patch).await?;
+        let owner = owner(caller)?;
+        let record = self.attributes.patch(&caller.tenant, document, owner.as_ref(), patch).await?;
         record.ok_or_else(|| Error::not_found("document"))
     }
 
     /// Deletes a document; when this returns it is gone from every answer, cache and store. Should the store be down,
     /// it is gone from every answer all the same, and the rest follows when the store is back.
     pub async fn delete(&self, caller: &Identity, document: &DocumentId) -> Result<()> {
-        self.managed(caller, document).await?;
-        let job = self.catalog.tombstone(&caller.tenant, document, self.config.lease).await?;
+        let owner = owner(caller)?;
+        let job = self.catalog.tombstone(&caller.tenant, document, owner.as_ref(), self.config.lease).await?;
         let job = job.ok_or_else(|| Error::not_found("document"))?;
         crate::hold::at("delete").await;
         if let Some(cache) = &self.cache
@@ -260,61 +142,18 @@ impl Ingester {
 
     /// Queues a failed document again.
     pub async fn retry(&self, caller: &Identity, document: &DocumentId) -> Result<DocumentRecord> {
-        self.managed(caller, document).await?;
-        let record = self.catalog.retry(&caller.tenant, document).await?;
+        let owner = owner(caller)?;
+        let record = self.catalog.retry(&caller.tenant, document, owner.as_ref()).await?;
         self.work.notify_waiters();
         record.ok_or_else(|| Error::not_found("document"))
     }
+}
 
-    /// The original of what is served (of the newest version, if nothing is), for readers only.
-    pub async fn original(&self, caller: &Identity, document: &DocumentId) -> Result<Original> {
-        let record = self.readable(caller, document).await?;
-        let content = record.served.as_ref().map_or_else(|| record.content.clone(), |served| served.content.clone());
-        let blob = self.blobs.get(&content.blob).await?;
-        let Content { media_type, filename, .. } = content;
-        Ok(Original { record, media_type, filename, bytes: blob.bytes, stream: blob.stream })
-    }
-
-    /// Chunks of what is served from `from` on, for readers only; the number of all chunks beside them.
-    pub async fn chunks(
-        &self,
-        caller: &Identity,
-        document: &DocumentId,
-        from: u32,
-        limit: usize,
-    ) -> Result<(Vec<Chunk>, u32)> {
-        let record = self.readable(caller, document).await?;
-        let Some(served) = record.served else { return Ok((Vec::new(), 0)) };
-        let page = ChunkPage { from, limit };
-        let chunks = self.store.chunks(&caller.tenant, document, served.version, page).await?;
-        Ok((chunks, served.chunks))
-    }
-
-    /// A document that the caller may change.
-    async fn managed(&self, caller: &Identity, document: &DocumentId) -> Result<DocumentRecord> {
-        let owner = caller.owner()?;
-        let record = self.catalog.get(&caller.tenant, document).await?;
-        record.filter(|record| caller.is_admin() || record.owner == owner).ok_or_else(|| Error::not_found("document"))
-    }
-
-    /// A document whose text the caller may read; no scope but its readers opens it.
-    async fn readable(&self, caller: &Identity, document: &DocumentId) -> Result<DocumentRecord> {
-        let scope = caller.scope()?;
-        let record = self.catalog.get(&caller.tenant, document).await?;
-        record
-            .filter(|record| scope.may_read(&record.tenant, &record.readers))
-            .ok_or_else(|| Error::not_found("document"))
-    }
+/// Whose documents the caller may change; `None`: everybody's in its tenant.
+fn owner(caller: &Identity) -> Result<Option<Principal>> {
+    if caller.is_admin() { Ok(None) } else { caller.owner().map(Some) }
 }
 
 fn may_see(caller: &Identity, record: &DocumentRecord) -> bool {
     caller.is_admin() || caller.scope().is_ok_and(|scope| scope.may_read(&record.tenant, &record.readers))
-}
-
-/// The document that an `Idempotency-Key` makes: the same for the same caller and key, so that a request that was cut
-/// off between its note and its row finds its document when it is sent again.
-fn idempotent_id(tenant: &TenantId, user: &str, key: &str) -> DocumentId {
-    let name = format!("{tenant}\u{0}{user}\u{0}{key}");
-    let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()).to_string();
-    id.parse().unwrap_or_else(|_| DocumentId::random())
 }

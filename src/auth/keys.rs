@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::{Config, Identity};
-use crate::catalog::{Catalog, KeyRecord, KeyScope};
+use crate::catalog::{Catalog, KeyPatch, KeyRecord, KeyScope};
 use crate::config::Secret;
 use crate::document::{Principal, TenantId};
 use crate::error::{Error, Result};
@@ -55,21 +55,6 @@ pub struct NewKey {
     pub name: String,
     /// When it stops working.
     pub expires_at: Option<DateTime<Utc>>,
-}
-
-/// A change of a key; `None` keeps.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct KeyPatch {
-    /// What its owner calls it.
-    pub name: Option<String>,
-    /// The groups it acts as, whole.
-    pub groups: Option<Vec<String>>,
-    /// What it may do, whole.
-    pub scopes: Option<Vec<KeyScope>>,
-    /// Whether it works.
-    pub active: Option<bool>,
-    /// When it stops working; `Some(None)`: never.
-    pub expires_at: Option<Option<DateTime<Utc>>>,
 }
 
 /// A key that was right a moment ago.
@@ -180,20 +165,21 @@ impl Keys {
         record.ok_or_else(|| Error::not_found("key"))
     }
 
-    /// Changes a key of a tenant; effective at once in this process, within 3 s in others.
-    pub async fn update(&self, tenant: &TenantId, id: &str, patch: KeyPatch) -> Result<KeyRecord> {
-        let record = self.get(tenant, id).await?;
-        let record = checked(KeyRecord {
-            name: patch.name.unwrap_or(record.name),
-            groups: patch.groups.unwrap_or(record.groups),
-            scopes: patch.scopes.unwrap_or(record.scopes),
-            active: patch.active.unwrap_or(record.active),
-            expires_at: patch.expires_at.unwrap_or(record.expires_at),
-            ..record
-        })?;
-        let written = self.catalog.update_key(&record).await;
+    /// Changes a key of a tenant; effective at once in this process, within 3 s in others. What the patch does not name
+    /// stays as it is when the change is written, whoever else changes the key meanwhile.
+    pub async fn update(&self, tenant: &TenantId, id: &str, mut patch: KeyPatch) -> Result<KeyRecord> {
+        if let Some(name) = &patch.name {
+            check_name(name)?;
+        }
+        if let Some(groups) = &mut patch.groups {
+            tidy_groups(groups)?;
+        }
+        if let Some(scopes) = &mut patch.scopes {
+            tidy_scopes(scopes)?;
+        }
+        let written = self.catalog.patch_key(tenant, id, &patch).await;
         self.forget();
-        if written? { Ok(record) } else { Err(Error::not_found("key")) }
+        written?.ok_or_else(|| Error::not_found("key"))
     }
 
     /// Removes a key of a tenant; effective at once in this process, within 3 s in others.
@@ -246,23 +232,38 @@ fn admin(key: &Secret) -> Result<([u8; 32], Identity)> {
 /// A key as it is stored: names that are principals, lists sorted and unique.
 fn checked(mut record: KeyRecord) -> Result<KeyRecord> {
     Principal::user(&record.user).map_err(|_| not_a_name("/user", "user"))?;
-    for group in &record.groups {
-        Principal::group(group).map_err(|_| not_a_name("/groups", "group"))?;
-    }
-    record.groups.sort();
-    record.groups.dedup();
-    record.scopes.sort();
-    record.scopes.dedup();
-    if record.groups.len() > MAX_GROUPS {
-        return Err(Error::invalid("/groups", format!("a key has at most {MAX_GROUPS} groups")));
-    }
-    if record.scopes.is_empty() {
-        return Err(Error::invalid("/scopes", "a key needs a scope: query, ingest or admin"));
-    }
-    if record.name.chars().count() > MAX_NAME {
+    check_name(&record.name)?;
+    tidy_groups(&mut record.groups)?;
+    tidy_scopes(&mut record.scopes)?;
+    Ok(record)
+}
+
+fn check_name(name: &str) -> Result<()> {
+    if name.chars().count() > MAX_NAME {
         return Err(Error::invalid("/name", format!("a name has at most {MAX_NAME} characters")));
     }
-    Ok(record)
+    Ok(())
+}
+
+fn tidy_groups(groups: &mut Vec<String>) -> Result<()> {
+    for group in groups.iter() {
+        Principal::group(group).map_err(|_| not_a_name("/groups", "group"))?;
+    }
+    groups.sort();
+    groups.dedup();
+    if groups.len() > MAX_GROUPS {
+        return Err(Error::invalid("/groups", format!("a key has at most {MAX_GROUPS} groups")));
+    }
+    Ok(())
+}
+
+fn tidy_scopes(scopes: &mut Vec<KeyScope>) -> Result<()> {
+    scopes.sort();
+    scopes.dedup();
+    if scopes.is_empty() {
+        return Err(Error::invalid("/scopes", "a key needs a scope: query, ingest or admin"));
+    }
+    Ok(())
 }
 
 fn not_a_name(pointer: &str, what: &str) -> Error {

@@ -1,4 +1,4 @@
-//! What the catalog takes and gives: the rows of documents, jobs and keys, and the words for what may happen to them.
+//! What the catalog takes and gives: the rows of documents and jobs, and the words for what may happen to them.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::RequestPart;
 use crate::document::{DocumentId, Failure, Metadata, Principal, Scope, TenantId, Version};
 
 /// Where a document stands.
@@ -154,6 +155,8 @@ pub struct NewDocument {
     pub metadata: Option<Metadata>,
     /// Its original, already stored at `content.blob`.
     pub content: Content,
+    /// The part of a request with an `Idempotency-Key` that makes it; it is done in the same transaction.
+    pub request: Option<RequestPart>,
 }
 
 /// Whether a document of this id may be there already.
@@ -173,7 +176,11 @@ pub enum Put {
     /// A new version of a document; the second value is the blob of a version that was never served and is now
     /// superseded, to be deleted.
     Replaced(DocumentRecord, Option<String>),
-    /// The newest version has these very bytes and the same attributes, and has not failed: nothing was written.
+    /// The newest version has these very bytes and has not failed; title, metadata or readers are new. The change holds
+    /// from now on, as one of [`super::DocumentCatalog::patch`] does.
+    Patched(DocumentRecord),
+    /// The newest version has these very bytes and the same attributes, and has not failed; or the part of the request
+    /// was done before. Nothing was written.
     Unchanged(DocumentRecord),
 }
 
@@ -256,6 +263,9 @@ pub struct Job {
     pub record: DocumentRecord,
     /// Originals that are to be deleted by [`Work::Cleanup`] and [`Work::Purge`].
     pub garbage: Vec<String>,
+    /// No worker had this document before, nor was there another version of it: nothing of it can be in the vector
+    /// store. An attempt that was taken back counts as one.
+    pub fresh: bool,
 }
 
 /// A version that is ready to be served: its points are durable.
@@ -278,52 +288,4 @@ pub enum Publish {
     Published,
     /// Attributes changed since `access_version`: write them to the new points, then publish again.
     AttributesMoved(Box<DocumentRecord>),
-}
-
-/// What a key may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum KeyScope {
-    /// Ask and search.
-    Query,
-    /// Upload and manage documents.
-    Ingest,
-    /// Manage keys; implies the others.
-    Admin,
-}
-
-/// A key, without its secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyRecord {
-    /// The public part of the key.
-    pub id: String,
-    /// SHA-256 of the whole key.
-    pub hash: [u8; 32],
-    /// What its owner calls it.
-    pub name: String,
-    /// The tenant it acts in.
-    pub tenant: TenantId,
-    /// The user it acts as.
-    pub user: String,
-    /// The groups it acts as.
-    pub groups: Vec<String>,
-    /// What it may do.
-    pub scopes: Vec<KeyScope>,
-    /// Whether it works.
-    pub active: bool,
-    /// When it stops working.
-    pub expires_at: Option<DateTime<Utc>>,
-    /// When it was made.
-    pub created_at: DateTime<Utc>,
-}
-
-/// What is known of an `Idempotency-Key`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Idempotency {
-    /// Never seen; it is noted now with this fingerprint.
-    New,
-    /// Seen with the same fingerprint: the same request again.
-    Repeated,
-    /// Seen with another fingerprint.
-    Mismatch,
 }

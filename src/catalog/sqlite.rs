@@ -5,6 +5,7 @@
 //! that of this machine, in milliseconds.
 
 mod documents;
+mod idempotency;
 mod jobs;
 mod keys;
 mod rows;

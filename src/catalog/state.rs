@@ -48,6 +48,9 @@ pub(super) struct Row {
     /// Until when a worker that lost its lease to a replacement or a deletion may still write points: what it leaves
     /// is swept after that.
     pub(super) stale_until: DateTime<Utc>,
+    /// How often a worker has begun with the document. Unlike `attempts` it is never taken back: it says whether points
+    /// may have been written.
+    pub(super) begun: u32,
     /// Originals that nothing refers to, to be deleted; new ones are appended.
     pub(super) garbage: Vec<String>,
     /// Who works on it.
@@ -59,6 +62,8 @@ pub(super) struct Row {
 pub(super) enum Replace {
     /// Same bytes, same attributes: nothing changed.
     Unchanged,
+    /// Same bytes, other attributes: those changed.
+    Patched,
     /// A new version.
     Replaced {
         /// The blob of the version before, if it was never served.
@@ -69,6 +74,11 @@ pub(super) enum Replace {
 }
 
 impl Row {
+    /// Whether the document is there for this owner; `None`: for an admin.
+    pub(super) fn belongs_to(&self, owner: Option<&Principal>) -> bool {
+        !self.deleted && owner.is_none_or(|owner| *owner == self.record.owner)
+    }
+
     /// A row for a document that was not there; `version` is the one after the last that ever had its id.
     pub(super) fn new(document: NewDocument, version: Version, now: DateTime<Utc>) -> Self {
         let readers = with_owner(document.readers.unwrap_or_default(), &document.owner);
@@ -100,6 +110,7 @@ impl Row {
             queued_at: now,
             not_before: DateTime::UNIX_EPOCH,
             stale_until: DateTime::UNIX_EPOCH,
+            begun: 0,
             garbage: Vec::new(),
             holder: None,
         }
@@ -115,14 +126,14 @@ impl Row {
         self.not_before = DateTime::UNIX_EPOCH;
     }
 
-    /// A new version, unless bytes and attributes are what the newest version has.
+    /// A new version, unless the newest one has the same bytes: then its attributes change, where they do.
     pub(super) fn replace(&mut self, document: NewDocument, now: DateTime<Utc>) -> Replace {
-        let record = &mut self.record;
         let patch = AttributesPatch { title: document.title, metadata: document.metadata, readers: document.readers };
-        let moves = differs(record, &patch);
-        if record.content.sha256 == document.content.sha256 && !moves && record.status != Status::Failed {
-            return Replace::Unchanged;
+        if self.record.content.sha256 == document.content.sha256 && self.record.status != Status::Failed {
+            return if self.patch(patch, now) { Replace::Patched } else { Replace::Unchanged };
         }
+        let record = &mut self.record;
+        let moves = differs(record, &patch);
         if moves {
             apply(record, patch);
         }
@@ -192,12 +203,14 @@ impl Row {
         };
         if work == Work::Process {
             self.record.attempts += 1;
+            self.begun = self.begun.saturating_add(1);
             self.record.updated_at = now;
         }
         let token = Uuid::new_v4();
         self.holder = Some(Holder { token, work, until: now + lease, garbage: garbage.len() });
         let lease = Lease { tenant: self.record.tenant.clone(), document_id: self.record.document_id.clone(), token };
-        Job { lease, work, record: self.record.clone(), garbage }
+        let fresh = self.begun <= 1 && self.record.version == 1;
+        Job { lease, work, record: self.record.clone(), garbage, fresh }
     }
 
     /// The holder, if it is the one with this token; everybody else has lost the row.
@@ -239,7 +252,7 @@ impl Row {
     pub(super) fn fail(&mut self, failure: &Failure, now: DateTime<Utc>) {
         let record = &mut self.record;
         // A version that was being embedded may have left points.
-        self.needs_cleanup |= record.attempts > 1 || matches!(record.stage, Stage::Embed | Stage::Publish);
+        self.needs_cleanup |= self.begun > 1 || matches!(record.stage, Stage::Embed | Stage::Publish);
         record.status = Status::Failed;
         record.failure = Some(failure.clone());
         record.updated_at = now;
@@ -353,75 +366,4 @@ fn apply(record: &mut DocumentRecord, patch: AttributesPatch) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::catalog::Content;
-
-    const LEASE: Duration = Duration::from_secs(60);
-
-    fn at(second: i64) -> DateTime<Utc> {
-        DateTime::from_timestamp(second, 0).unwrap()
-    }
-
-    fn document(text: &str) -> NewDocument {
-        NewDocument {
-            tenant: "acme".parse().unwrap(),
-            document_id: "a".parse().unwrap(),
-            owner: Principal::user("ann").unwrap(),
-            as_admin: false,
-            readers: None,
-            title: None,
-            metadata: None,
-            content: Content {
-                filename: None,
-                media_type: "text/plain".to_owned(),
-                bytes: 1,
-                sha256: text.to_owned(),
-                blob: text.to_owned(),
-            },
-        }
-    }
-
-    #[test]
-    fn a_deletion_under_a_worker_is_purged_again_when_its_lease_is_over() {
-        let mut row = Row::new(document("one"), 1, at(0));
-        row.claim(Work::Process, LEASE, at(0));
-        let purge = row.tombstone(LEASE, at(10));
-        assert_eq!(purge.garbage, ["one"]);
-        assert!(!row.purge_done(at(11)));
-        assert_eq!((row.not_before, row.needs_purge, row.holder.as_ref()), (at(60), true, None));
-        let again = row.claim(Work::Purge, LEASE, at(60));
-        assert_eq!(again.garbage, [""; 0]);
-        assert!(row.purge_done(at(61)));
-    }
-
-    #[test]
-    fn a_document_made_again_is_swept_of_what_a_stale_worker_of_the_old_one_writes() {
-        let mut row = Row::new(document("one"), 1, at(0));
-        row.claim(Work::Process, LEASE, at(0));
-        row.tombstone(LEASE, at(10));
-        row.recreate(document("two"), at(11));
-        assert!(!row.purge_done(at(12)));
-        assert_eq!((row.deleted, row.needs_purge, row.needs_cleanup), (false, false, true));
-        assert_eq!((row.stale_until, row.record.version), (at(60), 2));
-    }
-
-    #[test]
-    fn a_replacement_under_a_worker_is_swept_when_its_lease_is_over() {
-        let mut row = Row::new(document("one"), 1, at(0));
-        row.claim(Work::Process, LEASE, at(0));
-        row.replace(document("two"), at(10));
-        assert_eq!((row.needs_cleanup, row.stale_until, row.holder.as_ref()), (true, at(60), None));
-    }
-
-    #[test]
-    fn garbage_that_comes_during_a_cleanup_stays_for_the_next() {
-        let mut row = Row::new(document("one"), 1, at(0));
-        row.replace(document("two"), at(1));
-        row.fail(&Failure { reason: crate::document::FailureReason::Malformed, detail: String::new() }, at(2));
-        assert_eq!(row.claim(Work::Cleanup, LEASE, at(3)).garbage, ["one"]);
-        row.replace(document("three"), at(4));
-        row.cleanup_done();
-        assert_eq!((row.garbage.as_slice(), row.needs_cleanup), (&["two".to_owned()][..], true));
-    }
-}
+mod tests;

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 pub(super) enum Listing {
     /// Documents, after an id.
     Documents,
-    /// Chunks of a document, from a number on.
+    /// Chunks of a version of a document, from a number on.
     Chunks,
     /// Keys, after an id.
     Keys,

@@ -16,7 +16,7 @@ use crate::http::extract::{Call, DocumentPath, Json, Params};
 use crate::http::problem::{Problem, Refusal};
 use crate::http::state::AppState;
 use crate::http::upload::{FormUpload, TextUpload, Uploads};
-use crate::ingest::{Original, Upload};
+use crate::ingest::{ChunkPosition, Original, Upload};
 use view::{ChunkList, ChunkView, DocumentList, DocumentPatch, DocumentView, FileBytes, Submission, UploadResponse};
 
 const DEFAULT_PAGE: u32 = 50;
@@ -27,15 +27,17 @@ const MAX_CHUNKS: u32 = 500;
 /// Upload a document, or several.
 ///
 /// Accepted means stored: the document is processed even if the server stops now. Without `document_id` this always
-/// creates a new one; with an `Idempotency-Key`, the same request again gives the same document.
+/// creates a new one; a `document_id` that is there already is replaced, as by `PUT`. With an `Idempotency-Key`, the same
+/// request again gives the same documents.
 #[utoipa::path(
     post, path = "/v1/documents", tag = "documents", operation_id = "upload_documents",
     params(("Idempotency-Key" = Option<String>, Header, description = "Kept for 24 hours; at most 255 characters")),
     request_body(content((TextUpload = "application/json"), (FormUpload = "multipart/form-data"))),
     responses(
         (status = 202, description = "Accepted: one, or `documents` where the form held several files", body = UploadResponse),
-        (status = 409, description = "The same `Idempotency-Key` with another body, or the `document_id` is taken",
+        (status = 404, description = "The `document_id` is not yours, or what this `Idempotency-Key` made is gone",
             body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The same `Idempotency-Key` with another body", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "A file is over the limit", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Neither JSON nor a form", body = Problem, content_type = "application/problem+json"),
     ),
@@ -43,13 +45,10 @@ const MAX_CHUNKS: u32 = 500;
 pub(super) async fn upload(
     State(state): State<AppState>,
     call: Call,
-    Uploads(uploads): Uploads,
+    Uploads { uploads, idempotency_key }: Uploads,
 ) -> Result<(StatusCode, Answer<UploadResponse>), Refusal> {
-    let mut documents = Vec::with_capacity(uploads.len());
-    for upload in uploads {
-        let submitted = state.services.ingester.create(&call.identity, upload).await?;
-        documents.push(Submission::of(&submitted.record));
-    }
+    let submitted = state.services.ingester.create(&call.identity, uploads, idempotency_key.as_deref()).await?;
+    let documents = submitted.iter().map(|submitted| Submission::of(&submitted.record)).collect();
     Ok((StatusCode::ACCEPTED, Answer(UploadResponse::of(documents))))
 }
 
@@ -108,7 +107,7 @@ pub(super) async fn get(
     params(("id" = String, Path, description = "The document's id")),
     request_body(content((TextUpload = "application/json"), (FormUpload = "multipart/form-data"))),
     responses(
-        (status = 200, description = "The same bytes and attributes were there already", body = Submission),
+        (status = 200, description = "The same bytes were there already: no new version; title, metadata and readers are as sent", body = Submission),
         (status = 202, description = "Accepted", body = Submission),
         (status = 404, description = "It is not yours", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The file is over the limit", body = Problem, content_type = "application/problem+json"),
@@ -119,7 +118,8 @@ pub(super) async fn put(
     State(state): State<AppState>,
     call: Call,
     DocumentPath(id): DocumentPath,
-    Uploads(mut uploads): Uploads,
+    // Putting the same again is the same anyhow: no `Idempotency-Key` is needed.
+    Uploads { mut uploads, idempotency_key: _ }: Uploads,
 ) -> Result<Response, Refusal> {
     let upload = match (uploads.pop(), uploads.is_empty()) {
         (Some(upload), true) => upload,
@@ -128,8 +128,7 @@ pub(super) async fn put(
     if upload.document_id.as_ref().is_some_and(|sent| *sent != id) {
         return Err(Error::invalid("/document_id", "document_id differs from the path").into());
     }
-    // Putting the same again is the same anyhow: no `Idempotency-Key` is needed.
-    let upload = Upload { document_id: Some(id), idempotency_key: None, ..upload };
+    let upload = Upload { document_id: Some(id), ..upload };
     let submitted = state.services.ingester.put(&call.identity, upload).await?;
     let status = if submitted.unchanged { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, Answer(Submission::of(&submitted.record))).into_response())
@@ -213,6 +212,8 @@ pub(super) async fn content(
 }
 
 /// The chunks that answers come from.
+///
+/// All pages are of one version: the cursor of a version that was replaced meanwhile is refused (422, `/cursor`).
 #[utoipa::path(
     get, path = "/v1/documents/{id}/chunks", tag = "documents", operation_id = "list_chunks",
     params(
@@ -232,14 +233,24 @@ pub(super) async fn chunks(
     mut params: Params,
 ) -> Result<Answer<ChunkList>, Refusal> {
     let limit = params.take_limit(DEFAULT_CHUNKS, MAX_CHUNKS)?;
-    let from = params.take("cursor")?.map(|text| cursor::decode(Listing::Chunks, &text)).transpose()?;
-    let from = from.map_or(Ok(0), |from| from.parse::<u32>().map_err(|_| cursor::refused()))?;
+    let from = params.take("cursor")?.map(|text| chunk_position(&text)).transpose()?;
     params.finish()?;
-    let (chunks, all) = state.services.ingester.chunks(&call.identity, &id, from, limit as usize).await?;
-    let next = chunks.last().map(|last| last.chunk_idx + 1).filter(|next| *next < all);
-    let next_cursor = next.map(|next| cursor::encode(Listing::Chunks, &next.to_string()));
-    let chunks = chunks.into_iter().map(|chunk| ChunkView::of(&id, chunk)).collect();
+    let found = state.services.ingester.chunks(&call.identity, &id, from, limit as usize).await?;
+    let next_cursor = found.next.map(chunk_cursor);
+    let chunks = found.chunks.into_iter().map(|chunk| ChunkView::of(&id, chunk)).collect();
     Ok(Answer(ChunkList { chunks, next_cursor }))
+}
+
+fn chunk_cursor(ChunkPosition { version, chunk_idx }: ChunkPosition) -> String {
+    cursor::encode(Listing::Chunks, &format!("{version}:{chunk_idx}"))
+}
+
+fn chunk_position(cursor: &str) -> Result<ChunkPosition> {
+    let position = cursor::decode(Listing::Chunks, cursor)?;
+    let parse = |(version, chunk_idx): (&str, &str)| {
+        Some(ChunkPosition { version: version.parse().ok()?, chunk_idx: chunk_idx.parse().ok()? })
+    };
+    position.split_once(':').and_then(parse).ok_or_else(cursor::refused)
 }
 
 fn parse_status(name: &str) -> Result<Status> {
@@ -281,6 +292,16 @@ mod tests {
     fn a_file_name_cannot_break_out_of_its_header() {
         assert_eq!(disposition("a b.pdf").unwrap(), "attachment; filename*=UTF-8''a%20b.pdf");
         assert_eq!(disposition("ä\"\r\n;x").unwrap(), "attachment; filename*=UTF-8''%C3%A4%22%0D%0A%3Bx");
+    }
+
+    #[test]
+    fn a_place_among_chunks_comes_back() {
+        let position = ChunkPosition { version: 7, chunk_idx: 500 };
+        assert_eq!(chunk_position(&chunk_cursor(position)).unwrap(), position);
+        for wrong in ["500", ":", "7:", "7:-1", "7:5:0"] {
+            let cursor = cursor::encode(Listing::Chunks, wrong);
+            assert_eq!(chunk_position(&cursor).unwrap_err().pointer(), Some("/cursor"), "{wrong}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::http::extract::{self, is_json, media_type};
 use crate::http::problem::Refusal;
 use crate::http::state::AppState;
 use crate::ingest::Upload;
+use crate::ingest::validate::check_readers;
 
 /// A request of several files may be so many times the limit of one file.
 const FILES_FACTOR: u64 = 2;
@@ -28,15 +29,6 @@ const MAX_FILES: usize = 64;
 
 /// Most bytes of a field that is not a file.
 const MAX_FIELD_BYTES: usize = 64 * 1024;
-
-/// Longest title, in characters. It goes before every chunk that is embedded.
-const MAX_TITLE: usize = 500;
-
-/// Most bytes of metadata, as JSON. It is stored with every chunk.
-const MAX_METADATA_BYTES: usize = 16 * 1024;
-
-/// Most readers of a document.
-const MAX_READERS: usize = 256;
 
 /// Longest name of a file that is kept, in bytes.
 const MAX_FILENAME: usize = 255;
@@ -91,21 +83,26 @@ pub(super) struct FormUpload {
     document_id: Option<String>,
 }
 
-/// The uploads of a request, at least one.
+/// The uploads of a request.
 #[derive(Debug)]
-pub(super) struct Uploads(pub(super) Vec<Upload>);
+pub(super) struct Uploads {
+    /// At least one.
+    pub(super) uploads: Vec<Upload>,
+    /// The `Idempotency-Key`.
+    pub(super) idempotency_key: Option<String>,
+}
 
 impl FromRequest<AppState> for Uploads {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, Refusal> {
-        read(request, state.config.max_body_bytes).await.map(Self)
+        read(request, state.config.max_body_bytes).await
     }
 }
 
-async fn read(request: Request, limit: u64) -> Result<Vec<Upload>, Refusal> {
-    let key = idempotency_key(request.headers())?;
-    let mut uploads = if is_json(request.headers()) {
+async fn read(request: Request, limit: u64) -> Result<Uploads, Refusal> {
+    let idempotency_key = idempotency_key(request.headers())?;
+    let uploads = if is_json(request.headers()) {
         let text = extract::parse(&body::read(request.into_body(), limit).await?)?;
         vec![from_text(text)?]
     } else if media_type(request.headers()).is_some_and(|kind| kind == "multipart/form-data") {
@@ -113,13 +110,7 @@ async fn read(request: Request, limit: u64) -> Result<Vec<Upload>, Refusal> {
     } else {
         return Err(Refusal::UnsupportedMediaType(TAKES));
     };
-    for (index, upload) in uploads.iter_mut().enumerate() {
-        upload.idempotency_key = key.as_ref().map(|key| match index {
-            0 => key.clone(),
-            _ => format!("{key}#{}", index + 1),
-        });
-    }
-    Ok(uploads)
+    Ok(Uploads { uploads, idempotency_key })
 }
 
 fn from_text(body: TextUpload) -> Result<Upload> {
@@ -131,10 +122,9 @@ fn from_text(body: TextUpload) -> Result<Upload> {
         bytes: body.text.into(),
         filename: None,
         media_type: Some("text/plain; charset=utf-8".to_owned()),
-        title: body.title.map(checked_title).transpose()?,
-        metadata: body.metadata.map(checked_metadata).transpose()?,
-        readers: body.readers.map(checked_readers).transpose()?,
-        idempotency_key: None,
+        title: body.title,
+        metadata: body.metadata,
+        readers: body.readers,
     })
 }
 
@@ -227,18 +217,20 @@ impl Form {
         match name {
             "title" => {
                 twice(self.title.is_some())?;
-                self.title = Some(checked_title(text.to_owned())?);
+                self.title = Some(text.to_owned());
             }
             "metadata" => {
                 twice(self.metadata.is_some())?;
                 let metadata = serde_json::from_str(text)
                     .map_err(|_| Error::invalid("/metadata", "metadata must be a JSON object"))?;
-                self.metadata = Some(checked_metadata(metadata)?);
+                self.metadata = Some(metadata);
             }
             "readers" => {
                 let mut readers = self.readers.take().unwrap_or_default();
                 readers.extend(parse_readers(text)?);
-                self.readers = Some(checked_readers(readers)?);
+                // Here too, so that a form of readers only does not fill the memory.
+                check_readers(&readers)?;
+                self.readers = Some(readers);
             }
             "document_id" => {
                 twice(self.document_id.is_some())?;
@@ -264,7 +256,6 @@ impl Form {
             title: self.title.clone(),
             metadata: self.metadata.clone(),
             readers: self.readers.clone(),
-            idempotency_key: None,
         };
         Ok(self.files.into_iter().map(upload).collect())
     }
@@ -277,28 +268,6 @@ fn parse_readers(text: &str) -> Result<Vec<Principal>> {
         return serde_json::from_str(text).map_err(wrong);
     }
     text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::parse).collect()
-}
-
-pub(super) fn checked_title(title: String) -> Result<String> {
-    if title.chars().count() > MAX_TITLE {
-        return Err(Error::invalid("/title", format!("title must be at most {MAX_TITLE} characters")));
-    }
-    Ok(title)
-}
-
-pub(super) fn checked_metadata(metadata: Metadata) -> Result<Metadata> {
-    let size = serde_json::to_vec(&metadata).map_or(usize::MAX, |json| json.len());
-    if size > MAX_METADATA_BYTES {
-        return Err(Error::invalid("/metadata", format!("metadata must be at most {MAX_METADATA_BYTES} bytes")));
-    }
-    Ok(metadata)
-}
-
-pub(super) fn checked_readers(readers: Vec<Principal>) -> Result<Vec<Principal>> {
-    if readers.len() > MAX_READERS {
-        return Err(Error::invalid("/readers", format!("at most {MAX_READERS} readers")));
-    }
-    Ok(readers)
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use crate::catalog::{AttributesPatch, Catalog, DocumentRecord};
-use crate::document::{DocumentId, TenantId};
+use crate::document::{DocumentId, Principal, TenantId};
 use crate::error::Result;
 use crate::vector_store::{DocumentAttributes, VectorStore};
 
@@ -26,16 +26,17 @@ impl AttributeWriter {
         Self { catalog, store, order: Mutex::new(()) }
     }
 
-    /// Changes attributes in the catalog, then in the store. Should the second fail the change holds (the catalog
+    /// Changes attributes in the catalog, then in the store; `owner` as in [`crate::catalog::DocumentCatalog`]. Should the second fail the change holds (the catalog
     /// decides what is shown) and a worker brings it to the store.
     pub(super) async fn patch(
         &self,
         tenant: &TenantId,
         document: &DocumentId,
+        owner: Option<&Principal>,
         patch: AttributesPatch,
     ) -> Result<Option<DocumentRecord>> {
         let _in_order = self.order.lock().await;
-        let Some(record) = self.catalog.patch(tenant, document, patch).await? else { return Ok(None) };
+        let Some(record) = self.catalog.patch(tenant, document, owner, patch).await? else { return Ok(None) };
         crate::hold::at("attributes").await;
         self.write(&record).await?;
         Ok(Some(record))

@@ -13,7 +13,7 @@ use std::ops::Range;
 use text_splitter::{ChunkConfig, MarkdownSplitter, TextSplitter};
 
 use super::extract::Extracted;
-use crate::document::{Chunk, contextual_text};
+use crate::document::{Chunk, context_title, contextual_text};
 use crate::embedding::TokenCounter;
 use outline::Outline;
 use tokens::{PieceCounts, Pieces, WordCache};
@@ -40,6 +40,7 @@ const HEADING_MARKS: usize = 6;
 /// alone takes more than three quarters of them. Headings that would take more than half are cut, outermost first.
 pub fn chunk(extracted: &Extracted, title: &str, counter: &dyn TokenCounter, options: ChunkOptions) -> Vec<Chunk> {
     let text = extracted.text.as_str();
+    let title = context_title(title);
     let mut cutter = Cutter {
         text,
         title,

@@ -36,6 +36,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::Failure;
 use crate::error::Result;
+pub(super) use failure::no_text;
 
 /// The text of a document, as it is cut into chunks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,13 +8,13 @@ use crate::document::{Metadata, Principal, hex};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Longest title, in characters.
-const MAX_TITLE: usize = 500;
+pub(crate) const MAX_TITLE: usize = 500;
 /// Most bytes of metadata as JSON: it is stored with every chunk.
 const MAX_METADATA_BYTES: usize = 16 * 1024;
 /// Deepest nesting of metadata.
 const MAX_METADATA_DEPTH: usize = 8;
-/// Most readers of a document.
-const MAX_READERS: usize = 200;
+/// Most readers of a document: they are stored with every chunk.
+pub(crate) const MAX_READERS: usize = 256;
 
 pub(super) fn upload(upload: &Upload, config: &Config) -> Result<()> {
     if upload.bytes.len() as u64 > config.max_document_bytes {
@@ -23,34 +23,44 @@ pub(super) fn upload(upload: &Upload, config: &Config) -> Result<()> {
             format!("a document may have at most {} bytes; split it or raise the limit", config.max_document_bytes),
         ));
     }
-    title(upload.title.as_deref())?;
-    metadata(upload.metadata.as_ref())?;
-    readers(upload.readers.as_deref())
+    attributes(upload.title.as_deref(), upload.metadata.as_ref(), upload.readers.as_deref())
 }
 
 pub(super) fn patch(patch: &AttributesPatch) -> Result<()> {
-    title(patch.title.as_deref())?;
-    metadata(patch.metadata.as_ref())?;
-    readers(patch.readers.as_deref())
+    attributes(patch.title.as_deref(), patch.metadata.as_ref(), patch.readers.as_deref())
 }
 
-fn title(title: Option<&str>) -> Result<()> {
-    match title {
-        Some(title) if title.chars().count() > MAX_TITLE => {
-            Err(Error::invalid("/title", format!("title may have at most {MAX_TITLE} characters")))
-        }
-        _ => Ok(()),
+fn attributes(title: Option<&str>, metadata: Option<&Metadata>, readers: Option<&[Principal]>) -> Result<()> {
+    title.map_or(Ok(()), check_title)?;
+    metadata.map_or(Ok(()), check_metadata)?;
+    readers.map_or(Ok(()), check_readers)
+}
+
+fn check_title(title: &str) -> Result<()> {
+    if title.chars().count() > MAX_TITLE {
+        return Err(Error::invalid("/title", format!("title may have at most {MAX_TITLE} characters")));
     }
+    Ok(())
 }
 
-fn metadata(metadata: Option<&Metadata>) -> Result<()> {
-    let Some(metadata) = metadata else { return Ok(()) };
-    let bytes: usize = metadata.iter().map(|(key, value)| key.len() + value.to_string().len() + 4).sum();
+fn check_metadata(metadata: &Metadata) -> Result<()> {
+    let bytes = serde_json::to_vec(metadata).map_or(usize::MAX, |json| json.len());
     if bytes > MAX_METADATA_BYTES {
         return Err(Error::invalid("/metadata", format!("metadata may have at most {MAX_METADATA_BYTES} bytes")));
     }
     if metadata.values().any(|value| depth(value) > MAX_METADATA_DEPTH) {
         return Err(Error::invalid("/metadata", format!("metadata may nest at most {MAX_METADATA_DEPTH} deep")));
+    }
+    Ok(())
+}
+
+/// Also for who gathers readers piece by piece.
+pub(crate) fn check_readers(readers: &[Principal]) -> Result<()> {
+    if readers.len() > MAX_READERS {
+        return Err(Error::invalid(
+            "/readers",
+            format!("a document may have at most {MAX_READERS} readers; use a group"),
+        ));
     }
     Ok(())
 }
@@ -63,28 +73,22 @@ fn depth(value: &serde_json::Value) -> usize {
     }
 }
 
-fn readers(readers: Option<&[Principal]>) -> Result<()> {
-    match readers {
-        Some(readers) if readers.len() > MAX_READERS => {
-            Err(Error::invalid("/readers", format!("a document may have at most {MAX_READERS} readers; use a group")))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// SHA-256 of everything that makes two uploads the same request.
-pub(super) fn fingerprint(upload: &Upload) -> String {
+/// SHA-256 of everything that makes two requests the same: every upload, in order.
+pub(super) fn fingerprint(uploads: &[Upload]) -> String {
     let mut hash = Sha256::new();
-    hash.update(Sha256::digest(&upload.bytes));
-    let attributes = serde_json::json!([
-        upload.document_id,
-        upload.filename,
-        upload.media_type,
-        upload.title,
-        upload.metadata,
-        upload.readers,
-    ]);
-    hash.update(attributes.to_string());
+    for upload in uploads {
+        let attributes = serde_json::json!([
+            upload.document_id,
+            upload.filename,
+            upload.media_type,
+            upload.title,
+            upload.metadata,
+            upload.readers,
+        ]);
+        // Two hashes of fixed length for each: where one upload ends and the next begins is never in doubt.
+        hash.update(Sha256::digest(&upload.bytes));
+        hash.update(Sha256::digest(attributes.to_string()));
+    }
     hex(&hash.finalize())
 }
 
@@ -108,5 +112,51 @@ pub(super) fn media_type(filename: Option<&str>) -> &'static str {
         Some("eml") => "message/rfc822",
         Some("json") => "application/json",
         _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn upload(text: &str) -> Upload {
+        Upload {
+            document_id: None,
+            bytes: text.to_owned().into(),
+            filename: None,
+            media_type: None,
+            title: None,
+            metadata: None,
+            readers: None,
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_is_of_every_upload_and_all_that_is_said_of_it() {
+        let of = |texts: &[&str]| fingerprint(&texts.iter().map(|text| upload(text)).collect::<Vec<_>>());
+        assert_eq!(of(&["a", "b"]), of(&["a", "b"]));
+        let titled = Upload { title: Some("b".to_owned()), ..upload("a") };
+        let all = [of(&[]), of(&["a"]), of(&["a", "b"]), of(&["b", "a"]), of(&["ab"]), fingerprint(&[titled])];
+        assert_eq!(all.iter().collect::<std::collections::HashSet<_>>().len(), all.len());
+    }
+
+    #[test]
+    fn what_is_over_a_limit_names_its_field() {
+        let reader = Principal::public();
+        let wrong = |patch: AttributesPatch| super::patch(&patch).unwrap_err().pointer().map(str::to_owned);
+        let full = AttributesPatch {
+            title: Some("ä".repeat(MAX_TITLE)),
+            metadata: serde_json::json!({"a": "x".repeat(MAX_METADATA_BYTES - 8)}).as_object().cloned(),
+            readers: Some(vec![reader.clone(); MAX_READERS]),
+        };
+        super::patch(&full).unwrap();
+        let title = full.title.clone().map(|title| title + "x");
+        assert_eq!(wrong(AttributesPatch { title, ..full.clone() }).as_deref(), Some("/title"));
+        let metadata = serde_json::json!({"a": "x".repeat(MAX_METADATA_BYTES - 7)}).as_object().cloned();
+        assert_eq!(wrong(AttributesPatch { metadata, ..full.clone() }).as_deref(), Some("/metadata"));
+        let metadata = serde_json::json!({"a": [[[[[[[[[1]]]]]]]]]}).as_object().cloned();
+        assert_eq!(wrong(AttributesPatch { metadata, ..full.clone() }).as_deref(), Some("/metadata"));
+        let readers = Some(vec![reader; MAX_READERS + 1]);
+        assert_eq!(wrong(AttributesPatch { readers, ..full }).as_deref(), Some("/readers"));
     }
 }

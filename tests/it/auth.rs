@@ -117,6 +117,27 @@ async fn a_change_holds_at_once() {
     assert_eq!(keys.revoke(&tenant(), &record.id).await.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn changes_at_once_do_not_undo_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = Arc::new(keys(&catalog(folder.path()).await));
+    for _ in 0..20 {
+        let (record, secret) = keys.create(ann()).await.unwrap();
+        let change = |patch: KeyPatch| {
+            let (keys, id) = (keys.clone(), record.id.clone());
+            tokio::spawn(async move { keys.update(&tenant(), &id, patch).await.unwrap() })
+        };
+        let named = |n: u32| KeyPatch { name: Some(format!("name {n}")), ..KeyPatch::default() };
+        let mut changes: Vec<_> = (0..4).map(|n| change(named(n))).collect();
+        changes.push(change(KeyPatch { active: Some(false), ..KeyPatch::default() }));
+        changes.extend((4..8).map(|n| change(named(n))));
+        futures::future::join_all(changes).await;
+        let key = keys.get(&tenant(), &record.id).await.unwrap();
+        assert!(!key.active && key.name.starts_with("name "), "{key:?}");
+        assert_eq!(keys.authenticate(secret.expose()).await.unwrap(), None);
+    }
+}
+
 #[tokio::test]
 async fn a_revocation_by_another_process_takes_effect_within_five_seconds() {
     let folder = tempfile::tempdir().unwrap();
@@ -207,4 +228,18 @@ async fn a_key_that_could_not_work_is_not_made() {
         assert_eq!((error.kind(), error.pointer()), (ErrorKind::Invalid, Some(pointer)));
     }
     assert!(catalog.keys(&tenant(), None, 10).await.unwrap().is_empty());
+
+    // Nor does a change make one of a key that works.
+    let (record, _) = keys.create(ann()).await.unwrap();
+    for (patch, pointer) in [
+        (KeyPatch { groups: Some(vec!["größe".to_owned()]), ..KeyPatch::default() }, "/groups"),
+        (KeyPatch { scopes: Some(Vec::new()), ..KeyPatch::default() }, "/scopes"),
+        (KeyPatch { name: Some("x".repeat(201)), ..KeyPatch::default() }, "/name"),
+    ] {
+        let error = keys.update(&tenant(), &record.id, patch).await.unwrap_err();
+        assert_eq!((error.kind(), error.pointer()), (ErrorKind::Invalid, Some(pointer)));
+    }
+    let groups = Some(vec!["b".to_owned(), "a".to_owned(), "b".to_owned()]);
+    let changed = keys.update(&tenant(), &record.id, KeyPatch { groups, ..KeyPatch::default() }).await.unwrap();
+    assert_eq!(changed.groups, ["a", "b"]);
 }

@@ -36,7 +36,8 @@ conforms! {
     the_same_bytes_are_unchanged
     attributes_that_are_not_given_stay
     a_foreign_document_is_not_found
-    a_changed_document_with_the_same_bytes_is_a_new_version
+    the_same_bytes_take_other_attributes
+    only_the_owner_changes_a_document
     attributes_are_done_before_new_content
     publishing_waits_for_attributes_that_moved
     a_stolen_lease_writes_nothing
@@ -57,6 +58,7 @@ conforms! {
     texts_survive
     keys_are_kept
     idempotency_keys_are_noted_once
+    a_part_is_done_with_its_document
     stats_count
 }
 

@@ -190,6 +190,7 @@ async fn what_cannot_be_read_fails_with_its_reason_and_can_be_retried() {
         let detail = record["error"]["detail"].as_str().unwrap();
         assert_eq!(record["error"]["reason"], reason, "{name}: {record}");
         assert!(detail.len() > 15, "{name}: {detail}");
+        assert_eq!(reason == "no_text", detail.contains("run text recognition"), "{name}: {detail}");
         let retry = format!("/v1/documents/{id}/retry");
         assert_eq!(app.post(ADMIN_KEY, &retry, &Value::Null).await.0, 202);
         assert_eq!(app.settled(ADMIN_KEY, id).await["error"]["reason"], reason);

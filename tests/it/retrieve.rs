@@ -99,6 +99,7 @@ impl Library {
                 sha256: uuid::Uuid::new_v4().simple().to_string().repeat(2),
                 blob: uuid::Uuid::new_v4().to_string(),
             },
+            request: None,
         };
         self.catalog.put(document, PutMode::CreateOrReplace).await.unwrap();
         self.catalog.get(&tenant(), &name.parse().unwrap()).await.unwrap().unwrap().version
@@ -280,13 +281,13 @@ async fn the_catalog_decides_before_the_store_knows() {
     library.store.set_attributes(&tenant(), &retention, 1, &attributes).await.unwrap();
     for (readers, visible) in [(vec![], 0), (vec![bob], 2), (vec![], 0)] {
         let patch = AttributesPatch { readers: Some(readers), ..AttributesPatch::default() };
-        library.catalog.patch(&tenant(), &retention, patch).await.unwrap().unwrap();
+        library.catalog.patch(&tenant(), &retention, None, patch).await.unwrap().unwrap();
         let retrieval = retriever.retrieve(&as_bob).await.unwrap();
         assert_eq!(found(&retrieval).len(), visible);
         assert_eq!(retrieval.explain.len(), visible, "nothing is explained that is not shown");
     }
 
-    library.catalog.tombstone(&tenant(), &retention, LEASE).await.unwrap().unwrap();
+    library.catalog.tombstone(&tenant(), &retention, None, LEASE).await.unwrap().unwrap();
     let retrieval = retriever.retrieve(&request("How long do we keep an invoice?")).await.unwrap();
     let found = found(&retrieval);
     assert_eq!(found.len(), 3);

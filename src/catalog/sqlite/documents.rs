@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use sqlx::{QueryBuilder, Sqlite, Transaction};
 
+use super::idempotency::{is_done, mark_done};
 use super::rows::{get, identifier, integer, load, named, natural, parse, record, save, time};
 use super::{SqliteCatalog, database, json, now};
 use crate::catalog::state::{Replace, Row};
@@ -21,35 +22,19 @@ use crate::error::{Error, ErrorKind, Result};
 impl DocumentCatalog for SqliteCatalog {
     async fn put(&self, document: NewDocument, mode: PutMode) -> Result<Put> {
         let mut tx = self.write().await?;
-        let put = match load(&mut tx, &document.tenant, &document.document_id).await? {
-            None => {
-                let version = retired(&mut tx, &document.tenant, &document.document_id).await? + 1;
-                let row = Row::new(document, version, now());
-                store(&mut tx, &row).await?;
-                Put::Created(row.record)
-            }
-            Some(mut row) if row.deleted => {
-                row.recreate(document, now());
-                store(&mut tx, &row).await?;
-                Put::Created(row.record)
-            }
-            Some(row) if row.record.owner != document.owner && !document.as_admin => {
-                return Err(Error::not_found("document"));
-            }
-            Some(_) if mode == PutMode::Create => {
-                return Err(Error::new(ErrorKind::Conflict, "a document of this id is there already"));
-            }
-            Some(mut row) => match row.replace(document, now()) {
-                Replace::Unchanged => return Ok(Put::Unchanged(row.record)),
-                Replace::Replaced { superseded, visible } => {
-                    store(&mut tx, &row).await?;
-                    if visible {
-                        count_change(&mut tx, &row.record.tenant).await?;
-                    }
-                    Put::Replaced(row.record, superseded)
-                }
-            },
-        };
+        let row = load(&mut tx, &document.tenant, &document.document_id).await?;
+        let part = document.request;
+        if let Some(part) = part
+            && is_done(&mut tx, part).await?
+        {
+            let owner = (!document.as_admin).then_some(&document.owner);
+            let row = row.filter(|row| row.belongs_to(owner));
+            return row.map(|row| Put::Unchanged(row.record)).ok_or_else(|| Error::not_found("document"));
+        }
+        let put = write(&mut tx, row, document, mode).await?;
+        if let Some(part) = part {
+            mark_done(&mut tx, part).await?;
+        }
         tx.commit().await.map_err(database)?;
         Ok(put)
     }
@@ -93,10 +78,11 @@ impl DocumentCatalog for SqliteCatalog {
         &self,
         tenant: &TenantId,
         document: &DocumentId,
+        owner: Option<&Principal>,
         patch: AttributesPatch,
     ) -> Result<Option<DocumentRecord>> {
         let mut tx = self.write().await?;
-        let Some(mut row) = load(&mut tx, tenant, document).await?.filter(|row| !row.deleted) else {
+        let Some(mut row) = load(&mut tx, tenant, document).await?.filter(|row| row.belongs_to(owner)) else {
             return Ok(None);
         };
         if row.patch(patch, now()) {
@@ -107,9 +93,15 @@ impl DocumentCatalog for SqliteCatalog {
         Ok(Some(row.record))
     }
 
-    async fn tombstone(&self, tenant: &TenantId, document: &DocumentId, lease: Duration) -> Result<Option<Job>> {
+    async fn tombstone(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        owner: Option<&Principal>,
+        lease: Duration,
+    ) -> Result<Option<Job>> {
         let mut tx = self.write().await?;
-        let Some(mut row) = load(&mut tx, tenant, document).await?.filter(|row| !row.deleted) else {
+        let Some(mut row) = load(&mut tx, tenant, document).await?.filter(|row| row.belongs_to(owner)) else {
             return Ok(None);
         };
         let job = row.tombstone(lease, now());
@@ -119,9 +111,14 @@ impl DocumentCatalog for SqliteCatalog {
         Ok(Some(job))
     }
 
-    async fn retry(&self, tenant: &TenantId, document: &DocumentId) -> Result<Option<DocumentRecord>> {
+    async fn retry(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        owner: Option<&Principal>,
+    ) -> Result<Option<DocumentRecord>> {
         let mut tx = self.write().await?;
-        let Some(mut row) = load(&mut tx, tenant, document).await?.filter(|row| !row.deleted) else {
+        let Some(mut row) = load(&mut tx, tenant, document).await?.filter(|row| row.belongs_to(owner)) else {
             return Ok(None);
         };
         row.retry(now())?;
@@ -184,6 +181,47 @@ impl DocumentCatalog for SqliteCatalog {
             None => None,
         };
         Ok(CatalogStats { by_status, oldest_queued })
+    }
+}
+
+/// Writes a document in the place of what has its id.
+async fn write(
+    tx: &mut Transaction<'static, Sqlite>,
+    row: Option<Row>,
+    document: NewDocument,
+    mode: PutMode,
+) -> Result<Put> {
+    match row {
+        None => {
+            let version = retired(tx, &document.tenant, &document.document_id).await? + 1;
+            let row = Row::new(document, version, now());
+            store(tx, &row).await?;
+            Ok(Put::Created(row.record))
+        }
+        Some(mut row) if row.deleted => {
+            row.recreate(document, now());
+            store(tx, &row).await?;
+            Ok(Put::Created(row.record))
+        }
+        Some(row) if row.record.owner != document.owner && !document.as_admin => Err(Error::not_found("document")),
+        Some(_) if mode == PutMode::Create => {
+            Err(Error::new(ErrorKind::Conflict, "a document of this id is there already"))
+        }
+        Some(mut row) => match row.replace(document, now()) {
+            Replace::Unchanged => Ok(Put::Unchanged(row.record)),
+            Replace::Patched => {
+                store(tx, &row).await?;
+                count_change(tx, &row.record.tenant).await?;
+                Ok(Put::Patched(row.record))
+            }
+            Replace::Replaced { superseded, visible } => {
+                store(tx, &row).await?;
+                if visible {
+                    count_change(tx, &row.record.tenant).await?;
+                }
+                Ok(Put::Replaced(row.record, superseded))
+            }
+        },
     }
 }
 

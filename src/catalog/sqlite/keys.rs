@@ -1,12 +1,12 @@
-//! [`KeyStore`] and [`IdempotencyStore`] on SQLite.
+//! [`KeyStore`] on SQLite.
 
 use async_trait::async_trait;
 use chrono::DateTime;
 use sqlx::sqlite::SqliteRow;
 
 use super::rows::{damaged, get, identifier, parse, time};
-use super::{KEPT, SqliteCatalog, database, json, now};
-use crate::catalog::{Idempotency, IdempotencyStore, KeyRecord, KeyStore};
+use super::{SqliteCatalog, database, json};
+use crate::catalog::{KeyPatch, KeyRecord, KeyStore};
 use crate::document::TenantId;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -56,22 +56,27 @@ impl KeyStore for SqliteCatalog {
         rows.iter().map(decode).collect()
     }
 
-    async fn update_key(&self, key: &KeyRecord) -> Result<bool> {
-        let written = sqlx::query(
-            "UPDATE api_keys SET name = ?, groups = ?, scopes = ?, active = ?, expires_at = ? \
-             WHERE tenant = ? AND id = ?",
+    async fn patch_key(&self, tenant: &TenantId, id: &str, patch: &KeyPatch) -> Result<Option<KeyRecord>> {
+        let mut tx = self.write().await?;
+        let row = sqlx::query(
+            "UPDATE api_keys SET name = COALESCE(?, name), groups = COALESCE(?, groups), \
+             scopes = COALESCE(?, scopes), active = COALESCE(?, active), \
+             expires_at = CASE WHEN ? THEN ? ELSE expires_at END WHERE tenant = ? AND id = ? RETURNING *",
         )
-        .bind(&key.name)
-        .bind(json(&key.groups)?)
-        .bind(json(&key.scopes)?)
-        .bind(key.active)
-        .bind(key.expires_at.map(|at| at.timestamp_millis()))
-        .bind(key.tenant.as_str())
-        .bind(&key.id)
-        .execute(&self.writer)
+        .bind(patch.name.as_deref())
+        .bind(patch.groups.as_ref().map(json).transpose()?)
+        .bind(patch.scopes.as_ref().map(json).transpose()?)
+        .bind(patch.active)
+        .bind(patch.expires_at.is_some())
+        .bind(patch.expires_at.flatten().map(|at| at.timestamp_millis()))
+        .bind(tenant.as_str())
+        .bind(id)
+        .fetch_optional(&mut *tx)
         .await
         .map_err(database)?;
-        Ok(written.rows_affected() == 1)
+        let key = row.as_ref().map(decode).transpose()?;
+        tx.commit().await.map_err(database)?;
+        Ok(key)
     }
 
     async fn delete_key(&self, tenant: &TenantId, id: &str) -> Result<bool> {
@@ -82,42 +87,6 @@ impl KeyStore for SqliteCatalog {
             .await
             .map_err(database)?;
         Ok(written.rows_affected() == 1)
-    }
-}
-
-#[async_trait]
-impl IdempotencyStore for SqliteCatalog {
-    async fn idempotency(&self, tenant: &TenantId, user: &str, key: &str, fingerprint: &str) -> Result<Idempotency> {
-        let now = now();
-        let mut tx = self.write().await?;
-        // A row that has outlived its time but was not swept yet counts as none.
-        let noted = sqlx::query(
-            "INSERT INTO idempotency_keys (tenant, user, key, fingerprint, seen_at) VALUES (?, ?, ?, ?, ?) \
-             ON CONFLICT (tenant, user, key) DO UPDATE SET fingerprint = excluded.fingerprint, \
-             seen_at = excluded.seen_at WHERE seen_at < ?",
-        )
-        .bind(tenant.as_str())
-        .bind(user)
-        .bind(key)
-        .bind(fingerprint)
-        .bind(now.timestamp_millis())
-        .bind((now - KEPT).timestamp_millis())
-        .execute(&mut *tx)
-        .await
-        .map_err(database)?;
-        if noted.rows_affected() == 1 {
-            tx.commit().await.map_err(database)?;
-            return Ok(Idempotency::New);
-        }
-        let first: String =
-            sqlx::query_scalar("SELECT fingerprint FROM idempotency_keys WHERE tenant = ? AND user = ? AND key = ?")
-                .bind(tenant.as_str())
-                .bind(user)
-                .bind(key)
-                .fetch_one(&mut *tx)
-                .await
-                .map_err(database)?;
-        Ok(if first == fingerprint { Idempotency::Repeated } else { Idempotency::Mismatch })
     }
 }
 

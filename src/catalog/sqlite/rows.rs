@@ -49,22 +49,22 @@ pub(super) async fn load(
 /// Every column, in the order in which [`save`] binds them. Not `INSERT OR REPLACE`, which deletes the row first and with
 /// it the document's readers.
 const SAVE: &str = "INSERT INTO documents \
-     (tenant, document_id, owner, readers, title, metadata, access_version, version, content, served_version,  \
-     served_content, served_chunks, status, stage, progress_done, progress_total, attempts, failure, created_at,  \
-     updated_at, deleted, needs_purge, needs_attributes, needs_cleanup, queued_at, not_before, stale_until, garbage,  \
-     lease_token, lease_work, lease_until, lease_garbage) \
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+     (tenant, document_id, owner, readers, title, metadata, access_version, version, content, served_version, \
+     served_content, served_chunks, status, stage, progress_done, progress_total, attempts, failure, created_at, \
+     updated_at, deleted, needs_purge, needs_attributes, needs_cleanup, queued_at, not_before, stale_until, begun, \
+     garbage, lease_token, lease_work, lease_until, lease_garbage) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
      ON CONFLICT (tenant, document_id) DO UPDATE SET \
-     (owner, readers, title, metadata, access_version, version, content, served_version, served_content,  \
-     served_chunks, status, stage, progress_done, progress_total, attempts, failure, created_at, updated_at,  \
-     deleted, needs_purge, needs_attributes, needs_cleanup, queued_at, not_before, stale_until, garbage,  \
+     (owner, readers, title, metadata, access_version, version, content, served_version, served_content, \
+     served_chunks, status, stage, progress_done, progress_total, attempts, failure, created_at, updated_at, \
+     deleted, needs_purge, needs_attributes, needs_cleanup, queued_at, not_before, stale_until, begun, garbage, \
      lease_token, lease_work, lease_until, lease_garbage) = \
-     (excluded.owner, excluded.readers, excluded.title, excluded.metadata, excluded.access_version, excluded.version,  \
-     excluded.content, excluded.served_version, excluded.served_content, excluded.served_chunks, excluded.status,  \
-     excluded.stage, excluded.progress_done, excluded.progress_total, excluded.attempts, excluded.failure,  \
-     excluded.created_at, excluded.updated_at, excluded.deleted, excluded.needs_purge, excluded.needs_attributes,  \
-     excluded.needs_cleanup, excluded.queued_at, excluded.not_before, excluded.stale_until, excluded.garbage,  \
-     excluded.lease_token, excluded.lease_work, excluded.lease_until, excluded.lease_garbage)";
+     (excluded.owner, excluded.readers, excluded.title, excluded.metadata, excluded.access_version, excluded.version, \
+     excluded.content, excluded.served_version, excluded.served_content, excluded.served_chunks, excluded.status, \
+     excluded.stage, excluded.progress_done, excluded.progress_total, excluded.attempts, excluded.failure, \
+     excluded.created_at, excluded.updated_at, excluded.deleted, excluded.needs_purge, excluded.needs_attributes, \
+     excluded.needs_cleanup, excluded.queued_at, excluded.not_before, excluded.stale_until, excluded.begun, \
+     excluded.garbage, excluded.lease_token, excluded.lease_work, excluded.lease_until, excluded.lease_garbage)";
 
 /// Writes a whole row.
 pub(super) async fn save(tx: &mut Transaction<'static, Sqlite>, row: &Row) -> Result<()> {
@@ -99,6 +99,7 @@ pub(super) async fn save(tx: &mut Transaction<'static, Sqlite>, row: &Row) -> Re
         .bind(row.queued_at.timestamp_millis())
         .bind(row.not_before.timestamp_millis())
         .bind(row.stale_until.timestamp_millis())
+        .bind(row.begun)
         .bind(json(&row.garbage)?)
         .bind(holder.map(|holder| holder.token.to_string()))
         .bind(holder.map(|holder| holder.work.name()))
@@ -131,6 +132,7 @@ pub(super) fn decode(row: &SqliteRow) -> Result<Row> {
         queued_at: time(row, "queued_at")?,
         not_before: time(row, "not_before")?,
         stale_until: time(row, "stale_until")?,
+        begun: get(row, "begun")?,
         garbage: parse(get(row, "garbage")?)?,
         holder,
     })

@@ -7,7 +7,6 @@ use utoipa::openapi::{Object, ObjectBuilder, Type};
 use crate::catalog::{AttributesPatch, DocumentRecord, Progress, Stage, Status};
 use crate::document::{Chunk, DocumentId, Failure, FailureReason, Metadata, Principal, Version};
 use crate::error::{Error, Result};
-use crate::http::upload::{checked_metadata, checked_readers, checked_title};
 
 /// An accepted document.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -194,11 +193,7 @@ impl DocumentPatch {
         if self.title.is_none() && self.metadata.is_none() && self.readers.is_none() {
             return Err(Error::invalid("", "nothing to change: give title, metadata or readers"));
         }
-        Ok(AttributesPatch {
-            title: self.title.map(checked_title).transpose()?,
-            metadata: self.metadata.map(checked_metadata).transpose()?,
-            readers: self.readers.map(checked_readers).transpose()?,
-        })
+        Ok(AttributesPatch { title: self.title, metadata: self.metadata, readers: self.readers })
     }
 }
 

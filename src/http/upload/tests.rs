@@ -2,6 +2,7 @@ use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 
 use super::*;
+use crate::ingest::validate::{MAX_READERS, MAX_TITLE};
 
 const LIMIT: u64 = 100;
 
@@ -34,12 +35,11 @@ async fn wrong_at(request: Request) -> String {
 async fn a_text_is_an_upload() {
     let mut request = json_request(r#"{"text": "ä", "document_id": "d-1", "readers": ["group:x"]}"#);
     request.headers_mut().insert(IDEMPOTENCY_KEY, HeaderValue::from_static("once"));
-    let uploads = read(request, LIMIT).await.unwrap();
-    assert_eq!(uploads.len(), 1);
+    let Uploads { uploads, idempotency_key } = read(request, LIMIT).await.unwrap();
+    assert_eq!((uploads.len(), idempotency_key.as_deref()), (1, Some("once")));
     assert_eq!(uploads[0].bytes, "ä".as_bytes());
     assert_eq!(uploads[0].document_id.as_ref().unwrap().as_str(), "d-1");
     assert_eq!(uploads[0].readers.as_ref().unwrap()[0].as_str(), "group:x");
-    assert_eq!(uploads[0].idempotency_key.as_deref(), Some("once"));
 }
 
 #[tokio::test]
@@ -61,7 +61,7 @@ async fn a_form_holds_files_and_their_fields() {
         ("readers", None, "group:a, public"),
         ("readers", None, r#"["user:b"]"#),
     ]);
-    let uploads = read(request, LIMIT).await.unwrap();
+    let uploads = read(request, LIMIT).await.unwrap().uploads;
     let names: Vec<_> = uploads.iter().map(|upload| upload.filename.as_deref().unwrap()).collect();
     assert_eq!(names, ["a.txt", "b.txt"]);
     assert_eq!(uploads[1].bytes, "two");
@@ -75,14 +75,6 @@ async fn a_form_holds_files_and_their_fields() {
 }
 
 #[tokio::test]
-async fn every_file_has_its_own_idempotency_key() {
-    let mut request = form(&[("file", None, "one"), ("file", None, "two")]);
-    request.headers_mut().insert(IDEMPOTENCY_KEY, HeaderValue::from_static("k"));
-    let keys: Vec<_> = read(request, LIMIT).await.unwrap().into_iter().map(|upload| upload.idempotency_key).collect();
-    assert_eq!(keys, [Some("k".to_owned()), Some("k#2".to_owned())]);
-}
-
-#[tokio::test]
 async fn a_wrong_form_names_its_field() {
     let file = ("file", Some("a"), "x");
     assert_eq!(wrong_at(form(&[("title", None, "t")])).await, "/file");
@@ -90,6 +82,9 @@ async fn a_wrong_form_names_its_field() {
     assert_eq!(wrong_at(form(&[file, ("metadata", None, "[1]")])).await, "/metadata");
     assert_eq!(wrong_at(form(&[file, ("title", None, "a"), ("title", None, "b")])).await, "/title");
     assert_eq!(wrong_at(form(&[file, ("readers", None, "nobody")])).await, "/readers");
+    let names = "public,".repeat(MAX_READERS / 2 + 1);
+    let many = ("readers", None, names.as_str());
+    assert_eq!(wrong_at(form(&[file, many, many])).await, "/readers");
     assert_eq!(wrong_at(form(&[file, ("document_id", None, "a/b")])).await, "/document_id");
     assert_eq!(wrong_at(form(&[file, file, ("document_id", None, "d")])).await, "/document_id");
 }
@@ -139,5 +134,15 @@ fn a_declared_type_must_be_one() {
     assert_eq!(declared_type("Application/PDF; x=y").as_deref(), Some("application/pdf"));
     for nothing in ["", "pdf", "application/octet-stream", "text/ht ml", "a/b/c"] {
         assert_eq!(declared_type(nothing), None, "{nothing}");
+    }
+}
+
+#[test]
+fn the_description_names_the_limits_that_hold() {
+    let described: serde_json::Value = serde_json::from_str(&crate::http::openapi_json()).unwrap();
+    for schema in ["TextUpload", "DocumentPatch"] {
+        let fields = &described["components"]["schemas"][schema]["properties"];
+        assert_eq!(fields["readers"]["maxItems"], MAX_READERS, "{schema}");
+        assert_eq!(fields["title"]["maxLength"], MAX_TITLE, "{schema}");
     }
 }

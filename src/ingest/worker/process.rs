@@ -9,7 +9,7 @@ use crate::embedding::Priority;
 use crate::error::Result;
 use crate::ingest::attributes::attributes;
 use crate::ingest::chunk::{ChunkOptions, chunk};
-use crate::ingest::extract::{ExtractRequest, Extracted};
+use crate::ingest::extract::{ExtractRequest, Extracted, no_text};
 use crate::telemetry::metrics;
 use crate::vector_store::{Point, Versions};
 
@@ -18,11 +18,13 @@ use crate::vector_store::{Point, Versions};
 const BATCH: usize = 32;
 /// Most chunks of a document; a larger one is refused rather than left to fill the store.
 const MAX_CHUNKS: usize = 50_000;
+/// Longest title that is taken from a file, in characters. Files hold whole paragraphs in its place.
+const MAX_FOUND_TITLE: usize = 200;
 
 impl Worker {
     pub(super) async fn process(&self, job: &Job) -> Result<()> {
         let record = &job.record;
-        self.remove_leftovers(record).await?;
+        self.remove_leftovers(job).await?;
         let chunks = match self.read(job).await? {
             Ok((title, chunks)) => self.publish_chunks(job, &title, chunks).await?,
             Err(failure) => return self.fail(job, &failure).await,
@@ -33,11 +35,13 @@ impl Worker {
         Ok(())
     }
 
-    /// Points of an attempt that was cut off, or of a version that was replaced before it was served.
-    async fn remove_leftovers(&self, record: &DocumentRecord) -> Result<()> {
-        if record.attempts <= 1 && record.version == 1 {
+    /// Points of an attempt that was cut off, or of a version that was replaced before it was served. What was cut off
+    /// may have made more chunks than this attempt will: those would be served with it.
+    async fn remove_leftovers(&self, job: &Job) -> Result<()> {
+        if job.fresh {
             return Ok(());
         }
+        let record = &job.record;
         let keep = record.served.as_ref().map_or(Versions::All, |served| Versions::Except(served.version));
         self.store.delete(&record.tenant, &record.document_id, keep).await
     }
@@ -67,11 +71,11 @@ impl Worker {
         .map_err(|error| crate::error::Error::internal("cutting the text failed", error))?;
         stage_took("chunk", started);
         if chunks.is_empty() {
-            return Ok(Err(failure(FailureReason::NoText, "the file holds no text".to_owned())));
+            return Ok(Err(no_text()));
         }
         if chunks.len() > MAX_CHUNKS {
             let detail = format!("the text makes {} chunks, more than {MAX_CHUNKS}; split the file", chunks.len());
-            return Ok(Err(failure(FailureReason::TooLarge, detail)));
+            return Ok(Err(Failure { reason: FailureReason::TooLarge, detail }));
         }
         Ok(Ok((title, chunks)))
     }
@@ -147,7 +151,7 @@ impl Worker {
 
     /// Notes that the newest version cannot be read; what was served stays served.
     pub(super) async fn fail(&self, job: &Job, failure: &Failure) -> Result<()> {
-        self.remove_leftovers(&job.record).await?;
+        self.remove_leftovers(job).await?;
         self.catalog.fail(&job.lease, failure).await?;
         metrics::INGESTED.add(1, &[("outcome", failure.reason.as_str().to_owned())]);
         let document = job.lease.document_id.as_str();
@@ -156,19 +160,14 @@ impl Worker {
     }
 }
 
-fn failure(reason: FailureReason, detail: String) -> Failure {
-    Failure { reason, detail }
-}
-
 /// The title that was given, else the document's own, else the name of the file.
 fn effective_title(record: &DocumentRecord, extracted: &Extracted) -> String {
+    if !record.title.is_empty() {
+        return record.title.clone();
+    }
     let own = extracted.title.as_deref().map(str::trim).filter(|title| !title.is_empty());
-    let title = match (record.title.as_str(), own, record.content.filename.as_deref()) {
-        ("", Some(own), _) => own,
-        ("", None, filename) => filename.unwrap_or_default(),
-        (given, ..) => given,
-    };
-    title.chars().take(200).collect()
+    let found = own.or(record.content.filename.as_deref()).unwrap_or_default();
+    found.chars().take(MAX_FOUND_TITLE).collect()
 }
 
 fn stage_took(stage: &str, started: Instant) {

@@ -94,6 +94,7 @@ impl Library {
             title: Some(title.to_owned()),
             metadata: None,
             content,
+            request: None,
         };
         self.catalog.put(document, PutMode::CreateOrReplace).await.unwrap();
         let job = self.catalog.claim(HOUR).await.unwrap().expect("a job");
@@ -125,7 +126,7 @@ impl Library {
     /// Changes a title: the corpus has a new generation.
     pub(super) async fn rename(&self, id: &str, title: &str) {
         let patch = AttributesPatch { title: Some(title.to_owned()), ..AttributesPatch::default() };
-        self.catalog.patch(&tenant(), &id.parse().unwrap(), patch).await.unwrap().expect("the document");
+        self.catalog.patch(&tenant(), &id.parse().unwrap(), None, patch).await.unwrap().expect("the document");
     }
 
     pub(super) fn answerer(&self, making: Making) -> Answerer {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rag_api::catalog::{
-    AttributesPatch, Catalog, Content, DocumentRecord, Idempotency, Job, KeyRecord, KeyScope, Lease, ListQuery,
-    NewDocument, Progress, Publish, Put, PutMode, Stage, Status, Work,
+    AttributesPatch, Catalog, Content, DocumentRecord, Idempotency, Job, KeyPatch, KeyRecord, KeyScope, Lease,
+    ListQuery, NewDocument, Progress, Publish, Put, PutMode, RequestNote, RequestPart, Stage, Status, Work,
 };
 use rag_api::document::{DocumentId, Failure, FailureReason, Metadata, Principal, Scope, TenantId};
 use rag_api::error::{ErrorKind, Result};
@@ -57,6 +57,7 @@ pub(super) fn document(id: &str, text: &str) -> NewDocument {
         title: None,
         metadata: None,
         content: content(text),
+        request: None,
     }
 }
 
@@ -67,7 +68,7 @@ async fn write(catalog: &Db, document: NewDocument) -> Put {
 /// Puts a document and gives its row.
 pub(super) async fn put(catalog: &Db, id: &str, text: &str) -> DocumentRecord {
     match write(catalog, document(id, text)).await {
-        Put::Created(record) | Put::Replaced(record, _) | Put::Unchanged(record) => record,
+        Put::Created(record) | Put::Replaced(record, _) | Put::Patched(record) | Put::Unchanged(record) => record,
     }
 }
 
@@ -211,13 +212,13 @@ pub(super) async fn attributes_that_are_not_given_stay(catalog: Db) {
     assert_eq!(replaced.created_at, created.created_at);
 
     let patch = AttributesPatch { readers: Some(readers(&["user:bob"])), ..AttributesPatch::default() };
-    let patched = catalog.patch(&tenant(), &id("a"), patch.clone()).await.unwrap().unwrap();
+    let patched = catalog.patch(&tenant(), &id("a"), None, patch.clone()).await.unwrap().unwrap();
     assert_eq!(patched.readers, readers(&["user:ann", "user:bob"]));
     assert_eq!((&patched.title, &patched.metadata), (&created.title, &created.metadata));
     assert_eq!(patched.access_version, created.access_version + 1);
     // What is so already is no change.
-    assert_eq!(catalog.patch(&tenant(), &id("a"), patch.clone()).await.unwrap(), Some(patched));
-    assert_eq!(catalog.patch(&tenant(), &id("b"), patch).await.unwrap(), None);
+    assert_eq!(catalog.patch(&tenant(), &id("a"), None, patch.clone()).await.unwrap(), Some(patched));
+    assert_eq!(catalog.patch(&tenant(), &id("b"), None, patch).await.unwrap(), None);
 }
 
 pub(super) async fn a_foreign_document_is_not_found(catalog: Db) {
@@ -236,32 +237,64 @@ pub(super) async fn a_foreign_document_is_not_found(catalog: Db) {
     assert_eq!(record.readers, readers(&["user:ann"]));
 }
 
-pub(super) async fn a_changed_document_with_the_same_bytes_is_a_new_version(catalog: Db) {
-    serve(&catalog, "a", "one").await;
+pub(super) async fn the_same_bytes_take_other_attributes(catalog: Db) {
+    let before = serve(&catalog, "a", "one").await;
     let generation = catalog.generation(&tenant()).await.unwrap();
-    let mut renamed = document("a", "one");
-    renamed.title = Some("Another title".to_owned());
-    let Put::Replaced(record, superseded) = write(&catalog, renamed).await else { panic!("not replaced") };
-    assert_eq!((record.version, superseded), (2, None));
-    // What is served has the new title from now on.
+    let mut shared = document("a", "one");
+    shared.content.blob = "another blob".to_owned();
+    shared.title = Some("Another title".to_owned());
+    shared.readers = Some(readers(&["user:bob"]));
+    let Put::Patched(record) = write(&catalog, shared.clone()).await else { panic!("not patched") };
+    // No new version and no other original, but who may read what is served changes at once.
+    assert_eq!((record.version, record.status, &record.content), (1, Status::Indexed, &before.content));
+    assert_eq!(record.access_version, before.access_version + 1);
+    assert_eq!(get(&catalog, "a").await, record);
+    let visible = catalog.visibility(&tenant(), &[id("a")]).await.unwrap();
+    assert_eq!(visible[&id("a")].readers, readers(&["user:ann", "user:bob"]));
     assert!(catalog.generation(&tenant()).await.unwrap() > generation);
+    let bobs = Some(Scope::new(tenant(), readers(&["user:bob"])));
+    let query = ListQuery { status: None, scope: bobs, after: None, limit: 10 };
+    assert_eq!(catalog.list(&tenant(), query).await.unwrap(), [record]);
+    assert!(matches!(write(&catalog, shared).await, Put::Unchanged(_)));
+
+    // The store gets them; nothing is read again.
     let job = claim(&catalog, "a", Work::Attributes).await;
     catalog.attributes_done(&job.lease, job.record.access_version).await.unwrap();
-    publish(&catalog, &claim(&catalog, "a", Work::Process).await, 1).await;
-    let cleanup = claim(&catalog, "a", Work::Cleanup).await;
-    // Both versions were stored at one place: it is not garbage.
-    assert_eq!(cleanup.garbage, Vec::<String>::new());
+    nothing_to_do(&catalog).await;
+}
+
+pub(super) async fn only_the_owner_changes_a_document(catalog: Db) {
+    let before = serve(&catalog, "a", "one").await;
+    let [ann, eve] = ["ann", "eve"].map(|name| Principal::user(name).unwrap());
+    let patch = AttributesPatch { title: Some("mine".to_owned()), ..AttributesPatch::default() };
+    assert_eq!(catalog.patch(&tenant(), &id("a"), Some(&eve), patch.clone()).await.unwrap(), None);
+    assert_eq!(catalog.retry(&tenant(), &id("a"), Some(&eve)).await.unwrap(), None);
+    assert_eq!(catalog.tombstone(&tenant(), &id("a"), Some(&eve), DAY).await.unwrap(), None);
+    assert_eq!(get(&catalog, "a").await, before);
+
+    let patched = catalog.patch(&tenant(), &id("a"), Some(&ann), patch).await.unwrap().unwrap();
+    assert_eq!(patched.title, "mine");
+    conflicts(catalog.retry(&tenant(), &id("a"), Some(&ann)).await);
+    let purge = catalog.tombstone(&tenant(), &id("a"), Some(&ann), DAY).await.unwrap().unwrap();
+
+    // Made again by another user: it is no longer Ann's, whatever she saw before.
+    let mut hers = document("a", "two");
+    hers.owner = eve.clone();
+    write(&catalog, hers).await;
+    catalog.purge_done(&purge.lease).await.unwrap();
+    assert_eq!(catalog.tombstone(&tenant(), &id("a"), Some(&ann), DAY).await.unwrap(), None);
+    assert_eq!(get(&catalog, "a").await.owner, eve);
 }
 
 pub(super) async fn attributes_are_done_before_new_content(catalog: Db) {
     serve(&catalog, "a", "one").await;
     put(&catalog, "a", "two").await;
     let rename = |title: &str| AttributesPatch { title: Some(title.to_owned()), ..AttributesPatch::default() };
-    catalog.patch(&tenant(), &id("a"), rename("first")).await.unwrap();
+    catalog.patch(&tenant(), &id("a"), None, rename("first")).await.unwrap();
     let job = claim(&catalog, "a", Work::Attributes).await;
     assert_eq!((job.record.title.as_str(), job.record.attempts), ("first", 0));
     // It moves again while it is being done: it is still pending after.
-    catalog.patch(&tenant(), &id("a"), rename("second")).await.unwrap();
+    catalog.patch(&tenant(), &id("a"), None, rename("second")).await.unwrap();
     catalog.attributes_done(&job.lease, job.record.access_version).await.unwrap();
     let job = claim(&catalog, "a", Work::Attributes).await;
     assert_eq!(job.record.title, "second");
@@ -273,7 +306,7 @@ pub(super) async fn publishing_waits_for_attributes_that_moved(catalog: Db) {
     put(&catalog, "a", "one").await;
     let job = claim(&catalog, "a", Work::Process).await;
     let patch = AttributesPatch { readers: Some(readers(&["user:bob"])), ..AttributesPatch::default() };
-    let patched = catalog.patch(&tenant(), &id("a"), patch).await.unwrap().unwrap();
+    let patched = catalog.patch(&tenant(), &id("a"), None, patch).await.unwrap().unwrap();
     let version = job.record.version;
     let publish = catalog.publish(&job.lease, &publication(version, 1, job.record.access_version)).await.unwrap();
     assert_eq!(publish, Publish::AttributesMoved(Box::new(patched.clone())));
@@ -320,7 +353,7 @@ pub(super) async fn a_deletion_takes_the_row_from_the_worker(catalog: Db) {
     serve(&catalog, "a", "one").await;
     put(&catalog, "a", "two").await;
     let job = catalog.claim(OVER).await.unwrap().unwrap();
-    let purge = catalog.tombstone(&tenant(), &id("a"), DAY).await.unwrap().unwrap();
+    let purge = catalog.tombstone(&tenant(), &id("a"), None, DAY).await.unwrap().unwrap();
     assert_eq!(purge.work, Work::Purge);
     assert_eq!(purge.garbage, ["blob of one", "blob of two"]);
     has_lost(&catalog, &job.lease, &job.record).await;
@@ -330,9 +363,9 @@ pub(super) async fn a_deletion_takes_the_row_from_the_worker(catalog: Db) {
     assert!(catalog.visibility(&tenant(), &[id("a")]).await.unwrap().is_empty());
     let all = ListQuery { status: None, scope: None, after: None, limit: 10 };
     assert!(catalog.list(&tenant(), all).await.unwrap().is_empty());
-    assert_eq!(catalog.patch(&tenant(), &id("a"), AttributesPatch::default()).await.unwrap(), None);
-    assert_eq!(catalog.retry(&tenant(), &id("a")).await.unwrap(), None);
-    assert_eq!(catalog.tombstone(&tenant(), &id("a"), DAY).await.unwrap(), None);
+    assert_eq!(catalog.patch(&tenant(), &id("a"), None, AttributesPatch::default()).await.unwrap(), None);
+    assert_eq!(catalog.retry(&tenant(), &id("a"), None).await.unwrap(), None);
+    assert_eq!(catalog.tombstone(&tenant(), &id("a"), None, DAY).await.unwrap(), None);
     assert_eq!(catalog.stats().await.unwrap().by_status.values().sum::<u64>(), 0);
     nothing_to_do(&catalog).await;
 
@@ -344,7 +377,7 @@ pub(super) async fn a_deletion_takes_the_row_from_the_worker(catalog: Db) {
 pub(super) async fn a_document_made_again_has_a_higher_version(catalog: Db) {
     serve(&catalog, "a", "one").await;
     serve(&catalog, "a", "two").await;
-    let purge = catalog.tombstone(&tenant(), &id("a"), DAY).await.unwrap().unwrap();
+    let purge = catalog.tombstone(&tenant(), &id("a"), None, DAY).await.unwrap().unwrap();
     catalog.purge_done(&purge.lease).await.unwrap();
     catalog.expire().await.unwrap();
     let again = catalog.put(document("a", "three"), PutMode::Create).await.unwrap();
@@ -355,7 +388,7 @@ pub(super) async fn a_document_made_again_has_a_higher_version(catalog: Db) {
 
 pub(super) async fn a_document_made_again_waits_for_the_purge(catalog: Db) {
     serve(&catalog, "a", "one").await;
-    let purge = catalog.tombstone(&tenant(), &id("a"), DAY).await.unwrap().unwrap();
+    let purge = catalog.tombstone(&tenant(), &id("a"), None, DAY).await.unwrap().unwrap();
     let mut again = document("a", "two");
     again.owner = Principal::user("bob").unwrap();
     let put = catalog.put(again, PutMode::Create).await.unwrap();
@@ -370,7 +403,7 @@ pub(super) async fn a_document_made_again_waits_for_the_purge(catalog: Db) {
     assert_eq!(get(&catalog, "a").await.served.unwrap().version, 2);
 
     // The same when the one who deleted has died.
-    catalog.tombstone(&tenant(), &id("a"), OVER).await.unwrap().unwrap();
+    catalog.tombstone(&tenant(), &id("a"), None, OVER).await.unwrap().unwrap();
     assert_eq!(self::put(&catalog, "a", "three").await.version, 3);
     let purge = claim(&catalog, "a", Work::Purge).await;
     assert_eq!(purge.garbage, ["blob of two"]);
@@ -380,21 +413,21 @@ pub(super) async fn a_document_made_again_waits_for_the_purge(catalog: Db) {
 
 pub(super) async fn a_failed_document_can_be_tried_again(catalog: Db) {
     put(&catalog, "a", "one").await;
-    conflicts(catalog.retry(&tenant(), &id("a")).await);
-    assert_eq!(catalog.retry(&tenant(), &id("b")).await.unwrap(), None);
+    conflicts(catalog.retry(&tenant(), &id("a"), None).await);
+    assert_eq!(catalog.retry(&tenant(), &id("b"), None).await.unwrap(), None);
     let job = claim(&catalog, "a", Work::Process).await;
     catalog.fail(&job.lease, &failure()).await.unwrap();
     let failed = get(&catalog, "a").await;
     assert_eq!((failed.status, failed.failure, failed.attempts), (Status::Failed, Some(failure()), 1));
     nothing_to_do(&catalog).await;
 
-    let queued = catalog.retry(&tenant(), &id("a")).await.unwrap().unwrap();
+    let queued = catalog.retry(&tenant(), &id("a"), None).await.unwrap().unwrap();
     assert_eq!(
         (queued.status, queued.stage, queued.failure, queued.attempts),
         (Status::Processing, Stage::Queued, None, 0)
     );
     publish(&catalog, &claim(&catalog, "a", Work::Process).await, 1).await;
-    conflicts(catalog.retry(&tenant(), &id("a")).await);
+    conflicts(catalog.retry(&tenant(), &id("a"), None).await);
 }
 
 pub(super) async fn a_failed_replacement_leaves_the_old_version_served(catalog: Db) {
@@ -412,7 +445,7 @@ pub(super) async fn a_failed_replacement_leaves_the_old_version_served(catalog: 
     let cleanup = claim(&catalog, "a", Work::Cleanup).await;
     assert_eq!(cleanup.garbage, Vec::<String>::new());
     // A try that begins meanwhile waits for the sweep, which would take its points for leftovers.
-    catalog.retry(&tenant(), &id("a")).await.unwrap();
+    catalog.retry(&tenant(), &id("a"), None).await.unwrap();
     nothing_to_do(&catalog).await;
     catalog.cleanup_done(&cleanup.lease).await.unwrap();
     claim(&catalog, "a", Work::Process).await;
@@ -421,10 +454,12 @@ pub(super) async fn a_failed_replacement_leaves_the_old_version_served(catalog: 
 pub(super) async fn released_work_comes_back(catalog: Db) {
     put(&catalog, "a", "one").await;
     let job = claim(&catalog, "a", Work::Process).await;
+    assert!(job.fresh);
     catalog.release(&job.lease, Duration::ZERO, true).await.unwrap();
     conflicts(catalog.release(&job.lease, Duration::ZERO, true).await);
     let job = claim(&catalog, "a", Work::Process).await;
-    assert_eq!(job.record.attempts, 1);
+    // The attempt is not counted, but it may have written points.
+    assert_eq!((job.record.attempts, job.fresh), (1, false));
     catalog.release(&job.lease, Duration::ZERO, false).await.unwrap();
     let job = claim(&catalog, "a", Work::Process).await;
     assert_eq!(job.record.attempts, 2);
@@ -445,7 +480,7 @@ pub(super) async fn repeated_operations_are_harmless(catalog: Db) {
     conflicts(catalog.cleanup_done(&cleanup.lease).await);
     catalog.cleanup_done(&again.lease).await.unwrap();
 
-    catalog.tombstone(&tenant(), &id("a"), OVER).await.unwrap().unwrap();
+    catalog.tombstone(&tenant(), &id("a"), None, OVER).await.unwrap().unwrap();
     let first = catalog.claim(OVER).await.unwrap().unwrap();
     let second = claim(&catalog, "a", Work::Purge).await;
     assert_eq!((first.work, &first.garbage), (Work::Purge, &second.garbage));
@@ -483,8 +518,8 @@ pub(super) async fn the_order_of_work(catalog: Db) {
     put(&catalog, "older", "one").await;
     put(&catalog, "newer", "one").await;
     let patch = AttributesPatch { title: Some("new".to_owned()), ..AttributesPatch::default() };
-    catalog.patch(&tenant(), &id("renamed"), patch).await.unwrap();
-    catalog.tombstone(&tenant(), &id("deleted"), OVER).await.unwrap();
+    catalog.patch(&tenant(), &id("renamed"), None, patch).await.unwrap();
+    catalog.tombstone(&tenant(), &id("deleted"), None, OVER).await.unwrap();
     claim(&catalog, "deleted", Work::Purge).await;
     claim(&catalog, "renamed", Work::Attributes).await;
     claim(&catalog, "older", Work::Process).await;
@@ -520,7 +555,7 @@ pub(super) async fn the_list_pages_and_shows_only_what_is_readable(catalog: Db) 
 
     // A change of readers is a change of lists.
     let patch = AttributesPatch { readers: Some(Vec::new()), ..AttributesPatch::default() };
-    catalog.patch(&tenant(), &id("e"), patch).await.unwrap();
+    catalog.patch(&tenant(), &id("e"), None, patch).await.unwrap();
     assert_eq!(list(None, bob, None, 10).await, ["a", "b", "c"]);
     let foreign = Scope::new("other".parse().unwrap(), readers(&["user:bob"]));
     let query = ListQuery { status: None, scope: Some(foreign), after: None, limit: 10 };
@@ -532,7 +567,7 @@ pub(super) async fn visibility_is_of_the_served_and_not_deleted(catalog: Db) {
     serve(&catalog, "c", "one").await;
     put(&catalog, "a", "two").await;
     put(&catalog, "b", "one").await;
-    catalog.tombstone(&tenant(), &id("c"), DAY).await.unwrap();
+    catalog.tombstone(&tenant(), &id("c"), None, DAY).await.unwrap();
     let ids = [id("a"), id("b"), id("c"), id("d"), id("a")];
     let visible = catalog.visibility(&tenant(), &ids).await.unwrap();
     assert_eq!(visible.len(), 1);
@@ -548,9 +583,9 @@ pub(super) async fn generations_count_what_questions_may_see(catalog: Db) {
     publish(&catalog, &claim(&catalog, "a", Work::Process).await, 1).await;
     assert_eq!(generation().await, 1);
     let patch = AttributesPatch { readers: Some(readers(&["public"])), ..AttributesPatch::default() };
-    catalog.patch(&tenant(), &id("a"), patch).await.unwrap();
+    catalog.patch(&tenant(), &id("a"), None, patch).await.unwrap();
     assert_eq!(generation().await, 2);
-    let purge = catalog.tombstone(&tenant(), &id("a"), DAY).await.unwrap().unwrap();
+    let purge = catalog.tombstone(&tenant(), &id("a"), None, DAY).await.unwrap().unwrap();
     assert_eq!(generation().await, 3);
     catalog.purge_done(&purge.lease).await.unwrap();
     assert_eq!(generation().await, 3);
@@ -562,7 +597,7 @@ pub(super) async fn tenants_do_not_meet(catalog: Db) {
     let other: TenantId = "other".parse().unwrap();
     assert_eq!(catalog.get(&other, &id("a")).await.unwrap(), None);
     assert!(catalog.visibility(&other, &[id("a")]).await.unwrap().is_empty());
-    assert_eq!(catalog.tombstone(&other, &id("a"), DAY).await.unwrap(), None);
+    assert_eq!(catalog.tombstone(&other, &id("a"), None, DAY).await.unwrap(), None);
     let mut same_id = document("a", "two");
     same_id.tenant = other.clone();
     same_id.owner = Principal::user("eve").unwrap();
@@ -611,10 +646,28 @@ pub(super) async fn keys_are_kept(catalog: Db) {
     assert_eq!(catalog.keys(&tenant(), Some("a"), 10).await.unwrap(), [key("b", "acme")]);
     assert_eq!(catalog.keys(&tenant(), None, 1).await.unwrap(), [key("a", "acme")]);
 
-    let changed = KeyRecord { groups: Vec::new(), active: false, expires_at: None, ..key("a", "acme") };
-    assert!(catalog.update_key(&changed).await.unwrap());
-    assert_eq!(catalog.key("a").await.unwrap(), Some(changed.clone()));
-    assert!(!catalog.update_key(&KeyRecord { tenant: "other".parse().unwrap(), ..changed }).await.unwrap());
+    let other: TenantId = "other".parse().unwrap();
+    let off = KeyPatch { active: Some(false), ..KeyPatch::default() };
+    assert_eq!(catalog.patch_key(&other, "a", &off).await.unwrap(), None);
+    assert_eq!(catalog.key("a").await.unwrap(), Some(key("a", "acme")));
+    let patched = async |patch: &KeyPatch, expected: KeyRecord| {
+        assert_eq!(catalog.patch_key(&tenant(), "a", patch).await.unwrap().as_ref(), Some(&expected));
+        assert_eq!(catalog.key("a").await.unwrap(), Some(expected));
+    };
+    // Each changes what it names, and leaves what the others changed.
+    let changed = KeyRecord { active: false, ..key("a", "acme") };
+    patched(&off, changed.clone()).await;
+    let changed = KeyRecord { name: "Phone".to_owned(), ..changed };
+    patched(&KeyPatch { name: Some("Phone".to_owned()), ..KeyPatch::default() }, changed.clone()).await;
+    let changed = KeyRecord { groups: Vec::new(), scopes: vec![KeyScope::Query], ..changed };
+    let lists = KeyPatch { groups: Some(Vec::new()), scopes: Some(vec![KeyScope::Query]), ..KeyPatch::default() };
+    patched(&lists, changed.clone()).await;
+    let changed = KeyRecord { expires_at: None, ..changed };
+    patched(&KeyPatch { expires_at: Some(None), ..KeyPatch::default() }, changed.clone()).await;
+    let changed = KeyRecord { expires_at: Some(at(1_900_000_000)), active: true, ..changed };
+    let back = KeyPatch { expires_at: Some(changed.expires_at), active: Some(true), ..KeyPatch::default() };
+    patched(&back, changed).await;
+
     assert!(!catalog.delete_key(&"other".parse().unwrap(), "a").await.unwrap());
     assert!(catalog.delete_key(&tenant(), "a").await.unwrap());
     assert!(!catalog.delete_key(&tenant(), "a").await.unwrap());
@@ -624,16 +677,51 @@ pub(super) async fn keys_are_kept(catalog: Db) {
 pub(super) async fn idempotency_keys_are_noted_once(catalog: Db) {
     let tries = (0..20).map(|_| {
         let catalog = catalog.clone();
-        tokio::spawn(async move { catalog.idempotency(&tenant(), "ann", "key", "one").await.unwrap() })
+        tokio::spawn(async move { noted(&catalog, "ann", "one").await })
     });
-    let seen: Vec<_> = futures::future::join_all(tries).await.into_iter().map(|tried| tried.unwrap()).collect();
-    assert_eq!(seen.iter().filter(|seen| **seen == Idempotency::New).count(), 1);
-    assert_eq!(seen.iter().filter(|seen| **seen == Idempotency::Repeated).count(), 19);
-    let ask = async |user, fingerprint| catalog.idempotency(&tenant(), user, "key", fingerprint).await.unwrap();
-    assert_eq!(ask("ann", "two").await, Idempotency::Mismatch);
-    assert_eq!(ask("bob", "two").await, Idempotency::New);
+    let notes: Vec<_> = futures::future::join_all(tries).await.into_iter().map(|tried| tried.unwrap()).collect();
+    assert!(notes.iter().all(|note| *note == notes[0] && note.done.is_empty()));
+    let other_body = catalog.idempotency(&tenant(), "ann", "key", "two").await.unwrap();
+    assert_eq!(other_body, Idempotency::Mismatch);
+    assert_ne!(noted(&catalog, "bob", "two").await.request, notes[0].request);
     catalog.expire().await.unwrap();
-    assert_eq!(ask("ann", "one").await, Idempotency::Repeated);
+    assert_eq!(noted(&catalog, "ann", "one").await, notes[0]);
+}
+
+async fn noted(catalog: &Db, user: &str, fingerprint: &str) -> RequestNote {
+    match catalog.idempotency(&tenant(), user, "key", fingerprint).await.unwrap() {
+        Idempotency::Noted(note) => note,
+        Idempotency::Mismatch => panic!("the key belongs to another request"),
+    }
+}
+
+pub(super) async fn a_part_is_done_with_its_document(catalog: Db) {
+    let request = noted(&catalog, "ann", "one").await.request;
+    let part =
+        |id: &str, text: &str, part| NewDocument { request: Some(RequestPart { request, part }), ..document(id, text) };
+    // What is refused is not done.
+    let mut foreign = part("a", "one", 0);
+    put(&catalog, "a", "zero").await;
+    foreign.owner = Principal::user("eve").unwrap();
+    let refused = catalog.put(foreign.clone(), PutMode::CreateOrReplace).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::NotFound);
+    assert!(noted(&catalog, "ann", "one").await.done.is_empty());
+
+    let Put::Replaced(replaced, _) = write(&catalog, part("a", "one", 0)).await else { panic!("not replaced") };
+    assert_eq!(replaced.version, 2);
+    // Nothing to write is done too.
+    assert!(matches!(write(&catalog, part("a", "one", 2)).await, Put::Unchanged(_)));
+    assert_eq!(noted(&catalog, "ann", "one").await.done, [0, 2].into());
+
+    // A try that comes late changes nothing, also where the document has moved on.
+    put(&catalog, "a", "newer").await;
+    let Put::Unchanged(late) = write(&catalog, part("a", "one", 0)).await else { panic!("written twice") };
+    assert_eq!((late.version, &late.content), (3, &content("newer")));
+    let refused = catalog.put(foreign, PutMode::CreateOrReplace).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::NotFound);
+    catalog.tombstone(&tenant(), &id("a"), None, DAY).await.unwrap().unwrap();
+    let gone = catalog.put(part("a", "one", 0), PutMode::CreateOrReplace).await.unwrap_err();
+    assert_eq!(gone.kind(), ErrorKind::NotFound);
 }
 
 pub(super) async fn stats_count(catalog: Db) {

@@ -92,17 +92,133 @@ async fn putting_the_same_again_changes_nothing() {
     assert_eq!(problem(request.send().await.expect("a response"), 422).await.as_deref(), Some("/file"));
 }
 
+/// Posts files with an `Idempotency-Key`.
+async fn post_once(app: &TestApp, key: &str, texts: &[&str]) -> reqwest::Response {
+    let form = texts.iter().fold(Form::new(), |form, text| form.part("file", file("a.txt", text)));
+    let request = app.request(&app.admin_key, Method::POST, "/v1/documents").header("idempotency-key", key);
+    request.multipart(form).send().await.expect("a response")
+}
+
 #[tokio::test]
-async fn an_idempotency_key_makes_one_document() {
+async fn an_idempotency_key_is_for_a_whole_body() {
     let app = TestApp::start().await;
-    let post = async |text: &str| {
-        let request = app.request(&app.admin_key, Method::POST, "/v1/documents").header("idempotency-key", "once");
-        request.json(&json!({"text": text})).send().await.expect("a response")
+    let post = async |key: &str, texts: &[&str]| post_once(&app, key, texts).await.json::<Value>().await.expect("JSON");
+    let one = post("one", &["Ten years."]).await;
+    assert_eq!(post("one", &["Ten years."]).await["document_id"], one["document_id"]);
+    problem(post_once(&app, "one", &["Twelve years."]).await, 409).await;
+    problem(post_once(&app, "one", &["Ten years.", "Twelve years."]).await, 409).await;
+
+    let ids = |answer: &Value| -> Vec<String> {
+        let documents = answer["documents"].as_array().expect("documents").iter();
+        documents.map(|document| document["document_id"].as_str().expect("an id").to_owned()).collect()
     };
-    let first: Value = post("Ten years.").await.json().await.expect("JSON");
-    let again: Value = post("Ten years.").await.json().await.expect("JSON");
-    assert_eq!(first["document_id"], again["document_id"]);
-    problem(post("Twelve years.").await, 409).await;
+    let two = post("two", &["A.", "B."]).await;
+    assert_eq!(ids(&post("two", &["A.", "B."]).await), ids(&two));
+    problem(post_once(&app, "two", &["A."]).await, 409).await;
+    problem(post_once(&app, "two", &["B.", "A."]).await, 409).await;
+    // A key of the client's that looks like a part's name is a key of its own.
+    let own = post("two#2", &["B."]).await;
+    assert!(!ids(&two).contains(&own["document_id"].as_str().expect("an id").to_owned()), "{own}");
+    let (_, list) = app.get(&app.admin_key, "/v1/documents").await;
+    assert_eq!(list["documents"].as_array().expect("documents").len(), 4);
+}
+
+#[tokio::test]
+async fn a_request_that_was_cut_off_goes_on_when_it_comes_again() {
+    let app = TestApp::start().await;
+    app.index(&app.admin_key, &json!({"text": "Ten years.", "document_id": "rule"})).await;
+    let post = async || {
+        let request = app.request(&app.admin_key, Method::POST, "/v1/documents").header("idempotency-key", "k");
+        request.json(&json!({"text": "Twelve years.", "document_id": "rule"})).send().await.expect("a response")
+    };
+    // No original can be stored, so the request fails after its key was noted.
+    let (originals, aside) = (app.data().join("originals"), app.data().join("aside"));
+    std::fs::rename(&originals, &aside).expect("moved");
+    std::fs::write(&originals, "no folder").expect("written");
+    problem(post().await, 503).await;
+    std::fs::remove_file(&originals).expect("removed");
+    std::fs::rename(&aside, &originals).expect("moved back");
+
+    let response = post().await;
+    assert_eq!(response.status(), 202);
+    assert_eq!(response.json::<Value>().await.expect("JSON")["version"], 2);
+    app.settled(&app.admin_key, "rule").await;
+    let content = app.request(&app.admin_key, Method::GET, "/v1/documents/rule/content").send().await;
+    assert_eq!(content.expect("a response").text().await.expect("text"), "Twelve years.");
+    // Once it is done it is not done again, whatever became of the document.
+    app.send(&app.admin_key, Method::PUT, "/v1/documents/rule", &json!({"text": "Six years."})).await;
+    assert_eq!(post().await.json::<Value>().await.expect("JSON")["version"], 3);
+    assert_eq!(app.send(&app.admin_key, Method::DELETE, "/v1/documents/rule", &Value::Null).await.0, 204);
+    problem(post().await, 404).await;
+}
+
+#[tokio::test]
+async fn an_idempotency_key_opens_no_foreign_document() {
+    let app = TestApp::start().await;
+    let [ada, eve] = [app.create_key("ada", &[], &["ingest"]).await, app.create_key("eve", &[], &["ingest"]).await];
+    app.index(&ada, &json!({"text": "Ada's secret.", "document_id": "hers"})).await;
+    let body = json!({"text": "Mine.", "document_id": "hers"});
+    for _ in 0..3 {
+        let request = app.request(&eve, Method::POST, "/v1/documents").header("idempotency-key", "k").json(&body);
+        problem(request.send().await.expect("a response"), 404).await;
+    }
+    let (_, record) = app.get(&ada, "/v1/documents/hers").await;
+    assert_eq!(record["version"], 1);
+}
+
+#[tokio::test]
+async fn the_same_bytes_with_other_attributes_are_no_new_version() {
+    let app = TestApp::start().await;
+    let bob = app.create_key("bob", &[], &["query", "ingest"]).await;
+    let long = "x".repeat(500);
+    let body = |readers: Value| json!({"text": "The gate closes at nine.", "title": long, "readers": readers});
+    let put = async |readers| app.send(&app.admin_key, Method::PUT, "/v1/documents/gate", &body(readers)).await;
+    assert_eq!(put(json!([])).await.0, 202);
+    app.settled(&app.admin_key, "gate").await;
+    let search = async || {
+        let (status, found) = app.post(&bob, "/v1/search", &json!({"query": "when does the gate close"})).await;
+        assert_eq!(status, 200, "{found}");
+        found["sources"].clone()
+    };
+    assert_eq!(search().await, json!([]));
+    let (status, same) = put(json!(["user:bob"])).await;
+    assert_eq!((status, same), (200, json!({"document_id": "gate", "status": "indexed", "version": 1})));
+    // The next question sees it, with the whole title.
+    assert_eq!(search().await[0]["title"], long);
+    assert_eq!(put(json!([])).await.0, 200);
+    assert_eq!(search().await, json!([]));
+    assert_eq!(app.get(&bob, "/v1/documents/gate").await.0, 404);
+    let (_, record) = app.get(&app.admin_key, "/v1/documents/gate").await;
+    assert_eq!((&record["version"], &record["attempts"]), (&json!(1), &json!(1)));
+}
+
+#[tokio::test]
+async fn a_document_has_so_many_readers() {
+    let app = TestApp::start().await;
+    let readers: Vec<String> = (0..257).map(|n| format!("user:u{n}")).collect();
+    let post = async |readers: &[String]| {
+        let body = json!({"text": "x", "readers": readers}).to_string();
+        raw(&app, Method::POST, "/v1/documents", "application/json", body).await
+    };
+    assert_eq!(post(&readers[..256]).await.status(), 202);
+    assert_eq!(problem(post(&readers).await, 422).await.as_deref(), Some("/readers"));
+}
+
+#[tokio::test]
+async fn pages_of_chunks_are_of_one_version() {
+    let app = TestApp::start().await;
+    let text = |edition: u32| format!("Edition {edition} speaks of invoices and ledgers at length.\n\n").repeat(120);
+    app.index(&app.admin_key, &json!({"text": text(1), "document_id": "a"})).await;
+    let (_, first) = app.get(&app.admin_key, "/v1/documents/a/chunks?limit=1").await;
+    let next = format!("/v1/documents/a/chunks?limit=1&cursor={}", first["next_cursor"].as_str().expect("a cursor"));
+    // A change of attributes is no new version.
+    let patch = json!({"title": "Ledgers"});
+    assert_eq!(app.send(&app.admin_key, Method::PATCH, "/v1/documents/a", &patch).await.0, 200);
+    assert_eq!(app.get(&app.admin_key, &next).await.1["chunks"][0]["chunk_idx"], 1);
+    app.send(&app.admin_key, Method::PUT, "/v1/documents/a", &json!({"text": text(2)})).await;
+    app.settled(&app.admin_key, "a").await;
+    let response = app.request(&app.admin_key, Method::GET, &next).send().await.expect("a response");
+    assert_eq!(problem(response, 422).await.as_deref(), Some("/cursor"));
 }
 
 #[tokio::test]

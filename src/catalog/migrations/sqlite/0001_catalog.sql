@@ -28,6 +28,7 @@ CREATE TABLE documents (
     queued_at         INTEGER NOT NULL,
     not_before        INTEGER NOT NULL,
     stale_until       INTEGER NOT NULL,
+    begun             INTEGER NOT NULL,
     garbage           TEXT    NOT NULL,
     lease_token       TEXT,
     lease_work        TEXT,
@@ -89,7 +90,15 @@ CREATE TABLE idempotency_keys (
     user         TEXT    NOT NULL,
     key          TEXT    NOT NULL,
     fingerprint  TEXT    NOT NULL,
+    request      TEXT    NOT NULL UNIQUE,
     seen_at      INTEGER NOT NULL,
     PRIMARY KEY (tenant, user, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX idempotency_keys_age ON idempotency_keys (seen_at);
+
+-- The parts of such a request whose documents are written.
+CREATE TABLE idempotency_parts (
+    request  TEXT    NOT NULL REFERENCES idempotency_keys (request) ON DELETE CASCADE,
+    part     INTEGER NOT NULL,
+    PRIMARY KEY (request, part)
+) STRICT, WITHOUT ROWID;

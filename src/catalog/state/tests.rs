@@ -1,0 +1,101 @@
+use super::*;
+use crate::catalog::Content;
+
+const LEASE: Duration = Duration::from_secs(60);
+
+fn at(second: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(second, 0).unwrap()
+}
+
+fn document(text: &str) -> NewDocument {
+    NewDocument {
+        tenant: "acme".parse().unwrap(),
+        document_id: "a".parse().unwrap(),
+        owner: Principal::user("ann").unwrap(),
+        as_admin: false,
+        readers: None,
+        title: None,
+        metadata: None,
+        content: Content {
+            filename: None,
+            media_type: "text/plain".to_owned(),
+            bytes: 1,
+            sha256: text.to_owned(),
+            blob: text.to_owned(),
+        },
+        request: None,
+    }
+}
+
+#[test]
+fn a_deletion_under_a_worker_is_purged_again_when_its_lease_is_over() {
+    let mut row = Row::new(document("one"), 1, at(0));
+    row.claim(Work::Process, LEASE, at(0));
+    let purge = row.tombstone(LEASE, at(10));
+    assert_eq!(purge.garbage, ["one"]);
+    assert!(!row.purge_done(at(11)));
+    assert_eq!((row.not_before, row.needs_purge, row.holder.as_ref()), (at(60), true, None));
+    let again = row.claim(Work::Purge, LEASE, at(60));
+    assert_eq!(again.garbage, [""; 0]);
+    assert!(row.purge_done(at(61)));
+}
+
+#[test]
+fn a_document_made_again_is_swept_of_what_a_stale_worker_of_the_old_one_writes() {
+    let mut row = Row::new(document("one"), 1, at(0));
+    row.claim(Work::Process, LEASE, at(0));
+    row.tombstone(LEASE, at(10));
+    row.recreate(document("two"), at(11));
+    assert!(!row.purge_done(at(12)));
+    assert_eq!((row.deleted, row.needs_purge, row.needs_cleanup), (false, false, true));
+    assert_eq!((row.stale_until, row.record.version), (at(60), 2));
+}
+
+#[test]
+fn a_replacement_under_a_worker_is_swept_when_its_lease_is_over() {
+    let mut row = Row::new(document("one"), 1, at(0));
+    row.claim(Work::Process, LEASE, at(0));
+    row.replace(document("two"), at(10));
+    assert_eq!((row.needs_cleanup, row.stale_until, row.holder.as_ref()), (true, at(60), None));
+}
+
+#[test]
+fn an_attempt_that_was_taken_back_may_have_left_points() {
+    let mut row = Row::new(document("one"), 1, at(0));
+    assert!(row.claim(Work::Process, LEASE, at(0)).fresh);
+    row.release(Duration::ZERO, true, at(1));
+    let again = row.claim(Work::Process, LEASE, at(1));
+    assert_eq!((again.record.attempts, again.record.version, again.fresh), (1, 1, false));
+    // Should it fail now, what the first attempt left is swept.
+    row.fail(&Failure { reason: crate::document::FailureReason::Malformed, detail: String::new() }, at(2));
+    assert!(row.needs_cleanup);
+
+    // The points of a version before, or of a deleted document, are of no fresh one either.
+    let mut later = Row::new(document("one"), 2, at(0));
+    assert!(!later.claim(Work::Process, LEASE, at(0)).fresh);
+}
+
+#[test]
+fn the_same_bytes_take_new_attributes_and_no_new_version() {
+    let mut row = Row::new(document("one"), 1, at(0));
+    let renamed = NewDocument { title: Some("A title".to_owned()), ..document("one") };
+    assert_eq!(row.replace(renamed.clone(), at(1)), Replace::Patched);
+    assert_eq!((row.record.version, row.record.title.as_str(), row.record.access_version), (1, "A title", 2));
+    assert_eq!(row.replace(renamed.clone(), at(2)), Replace::Unchanged);
+    // A failed version is tried again.
+    row.claim(Work::Process, LEASE, at(3));
+    row.fail(&Failure { reason: crate::document::FailureReason::Timeout, detail: String::new() }, at(4));
+    assert!(matches!(row.replace(renamed, at(5)), Replace::Replaced { .. }));
+    assert_eq!(row.record.version, 2);
+}
+
+#[test]
+fn garbage_that_comes_during_a_cleanup_stays_for_the_next() {
+    let mut row = Row::new(document("one"), 1, at(0));
+    row.replace(document("two"), at(1));
+    row.fail(&Failure { reason: crate::document::FailureReason::Malformed, detail: String::new() }, at(2));
+    assert_eq!(row.claim(Work::Cleanup, LEASE, at(3)).garbage, ["one"]);
+    row.replace(document("three"), at(4));
+    row.cleanup_done();
+    assert_eq!((row.garbage.as_slice(), row.needs_cleanup), (&["two".to_owned()][..], true));
+}
