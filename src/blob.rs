@@ -47,6 +47,7 @@ impl std::fmt::Debug for Blob {
 #[derive(Debug)]
 pub struct Blobs {
     store: LocalFileSystem,
+    folder: PathBuf,
 }
 
 /// A fresh key for a version of a document.
@@ -101,8 +102,8 @@ impl Blobs {
     /// Removes what uploads left that did not finish, because the process was killed, and that nobody has written to for
     /// `age`. The store writes `KEY#1` and renames it to `KEY`, and lists only whole objects.
     pub async fn remove_unfinished(&self, age: Duration) -> Result<()> {
-        let root = self.store.path_to_filesystem(&Location::default()).map_err(failed)?;
-        let work = tokio::task::spawn_blocking(move || remove_unfinished(&root, age));
+        let folder = self.folder.clone();
+        let work = tokio::task::spawn_blocking(move || remove_unfinished(&folder, age));
         let unavailable = |error: Box<dyn std::error::Error + Send + Sync>| {
             Error::unavailable("the originals are not available", error)
         };
@@ -121,7 +122,7 @@ impl Blobs {
 /// Opens the store of originals.
 pub async fn build(config: &Config) -> Result<Arc<Blobs>> {
     match config {
-        Config::File { path } => Ok(Arc::new(Blobs { store: open_folder(path).await? })),
+        Config::File { path } => Ok(Arc::new(Blobs { store: open_folder(path).await?, folder: path.clone() })),
     }
 }
 

@@ -30,8 +30,8 @@ use crate::document::{DocumentId, Failure, Principal, TenantId};
 use crate::error::Result;
 pub use key_records::{Idempotency, KeyPatch, KeyRecord, KeyScope, RequestNote, RequestPart};
 pub use records::{
-    AttributesPatch, CatalogStats, Content, DocumentRecord, Job, Lease, ListQuery, NewDocument, Progress, Publication,
-    Publish, Put, PutMode, Served, Stage, Status, Visibility, Work,
+    Attributes, AttributesPatch, CatalogStats, Content, DocumentRecord, Job, Lease, ListQuery, NewDocument, Progress,
+    Publication, Publish, Put, PutMode, Served, Stage, Status, Visibility, Work,
 };
 
 /// Documents.
@@ -85,11 +85,14 @@ pub trait DocumentCatalog: fmt::Debug + Send + Sync {
         owner: Option<&Principal>,
     ) -> Result<Option<DocumentRecord>>;
 
-    /// Served version and readers of each of these documents that is served and not deleted, in one query.
+    /// Served version, and who may read it, of each of these documents that is served and not deleted, in one query.
     async fn visibility(&self, tenant: &TenantId, documents: &[DocumentId]) -> Result<HashMap<DocumentId, Visibility>>;
 
     /// Counts every change of what a question of this tenant may see: flips, deletions, changes of attributes.
     async fn generation(&self, tenant: &TenantId) -> Result<u64>;
+
+    /// Counts a change that only the store has seen until now.
+    async fn count_change(&self, tenant: &TenantId) -> Result<()>;
 
     /// Counts for the metrics.
     async fn stats(&self) -> Result<CatalogStats>;

@@ -95,6 +95,19 @@ pub struct Served {
     pub content: Content,
     /// How many chunks it has.
     pub chunks: u32,
+    /// Who may read it, and what it is called.
+    pub attributes: Attributes,
+}
+
+/// What can be changed of a document without a new version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attributes {
+    /// Who may read it, sorted and unique.
+    pub readers: Vec<Principal>,
+    /// Its title: the one that was given, else the one that was found in the file.
+    pub title: String,
+    /// Its metadata.
+    pub metadata: Metadata,
 }
 
 /// A document's row.
@@ -106,11 +119,11 @@ pub struct DocumentRecord {
     pub document_id: DocumentId,
     /// The user who made it; always among the readers.
     pub owner: Principal,
-    /// Who may read it, sorted and unique.
+    /// Who may read its newest version, sorted and unique.
     pub readers: Vec<Principal>,
-    /// Its title.
+    /// The title that was given; empty: each version has the one that is found in its file.
     pub title: String,
-    /// Its metadata.
+    /// The metadata of its newest version.
     pub metadata: Metadata,
     /// Counts changes of readers, title and metadata.
     pub access_version: u64,
@@ -134,6 +147,16 @@ pub struct DocumentRecord {
     pub created_at: DateTime<Utc>,
     /// When anything of it changed last.
     pub updated_at: DateTime<Utc>,
+}
+
+impl DocumentRecord {
+    /// The title to show: the one that was given, else that of the served version's file.
+    pub fn shown_title(&self) -> &str {
+        match (&self.served, self.title.is_empty()) {
+            (Some(served), true) => &served.attributes.title,
+            _ => &self.title,
+        }
+    }
 }
 
 /// A document to write.
@@ -266,6 +289,8 @@ pub struct Job {
     /// No worker had this document before, nor was there another version of it: nothing of it can be in the vector
     /// store. An attempt that was taken back counts as one.
     pub fresh: bool,
+    /// How often in a row it was given back for what may pass.
+    pub setbacks: u32,
 }
 
 /// A version that is ready to be served: its points are durable.
@@ -277,7 +302,7 @@ pub struct Publication {
     pub chunks: u32,
     /// The attributes that its points have.
     pub access_version: u64,
-    /// The title that its points have; the row takes it where it has none.
+    /// The title that its points have; it is shown where the row has none.
     pub title: String,
 }
 

@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
-    AttributesPatch, DocumentRecord, Job, Lease, NewDocument, Progress, Publication, Publish, Served, Stage, Status,
-    Work,
+    Attributes, AttributesPatch, DocumentRecord, Job, Lease, NewDocument, Progress, Publication, Publish, Served,
+    Stage, Status, Work,
 };
 use crate::document::{Failure, Principal, Version};
 use crate::error::{Error, ErrorKind, Result};
@@ -51,6 +51,8 @@ pub(super) struct Row {
     /// How often a worker has begun with the document. Unlike `attempts` it is never taken back: it says whether points
     /// may have been written.
     pub(super) begun: u32,
+    /// How often in a row a worker gave it back for what may pass.
+    pub(super) setbacks: u32,
     /// Originals that nothing refers to, to be deleted; new ones are appended.
     pub(super) garbage: Vec<String>,
     /// Who works on it.
@@ -111,6 +113,7 @@ impl Row {
             not_before: DateTime::UNIX_EPOCH,
             stale_until: DateTime::UNIX_EPOCH,
             begun: 0,
+            setbacks: 0,
             garbage: Vec::new(),
             holder: None,
         }
@@ -133,9 +136,15 @@ impl Row {
             return if self.patch(patch, now) { Replace::Patched } else { Replace::Unchanged };
         }
         let record = &mut self.record;
-        let moves = differs(record, &patch);
-        if moves {
+        if differs(record, &patch) {
             apply(record, patch);
+        }
+        // Until the flip the old content is for those who may read both; its title and metadata stay its own.
+        let (readers, mut visible) = (&record.readers, false);
+        if let Some(served) = &mut record.served {
+            let before = served.attributes.readers.len();
+            served.attributes.readers.retain(|reader| readers.contains(reader));
+            visible = served.attributes.readers.len() < before;
         }
         let was_served = record.served.as_ref().is_some_and(|served| served.version == record.version);
         let former = std::mem::replace(&mut record.content, document.content);
@@ -148,7 +157,6 @@ impl Row {
         self.requeue(now);
         // Only who processes an older version loses the row; a cleanup that runs must end before the new points come.
         self.evict(|work| work == Work::Process);
-        let visible = moves && self.record.served.is_some();
         self.needs_attributes |= visible;
         if let Some(blob) = &superseded {
             self.garbage.push(blob.clone());
@@ -163,8 +171,16 @@ impl Row {
             return false;
         }
         apply(&mut self.record, patch);
-        self.record.updated_at = now;
-        self.needs_attributes |= self.record.served.is_some();
+        let record = &mut self.record;
+        record.updated_at = now;
+        if let Some(served) = &mut record.served {
+            served.attributes.readers.clone_from(&record.readers);
+            served.attributes.metadata.clone_from(&record.metadata);
+            if !record.title.is_empty() {
+                served.attributes.title.clone_from(&record.title);
+            }
+            self.needs_attributes = true;
+        }
         true
     }
 
@@ -210,7 +226,7 @@ impl Row {
         self.holder = Some(Holder { token, work, until: now + lease, garbage: garbage.len() });
         let lease = Lease { tenant: self.record.tenant.clone(), document_id: self.record.document_id.clone(), token };
         let fresh = self.begun <= 1 && self.record.version == 1;
-        Job { lease, work, record: self.record.clone(), garbage, fresh }
+        Job { lease, work, record: self.record.clone(), garbage, fresh, setbacks: self.setbacks }
     }
 
     /// The holder, if it is the one with this token; everybody else has lost the row.
@@ -228,11 +244,11 @@ impl Row {
         if record.access_version != access_version {
             return Ok(Publish::AttributesMoved(Box::new(record.clone())));
         }
-        if record.title.is_empty() {
-            record.title.clone_from(title);
-        }
+        let shown = if record.title.is_empty() { title } else { &record.title };
+        let (readers, metadata) = (record.readers.clone(), record.metadata.clone());
+        let attributes = Attributes { readers, title: shown.clone(), metadata };
         let content = record.content.clone();
-        if let Some(former) = record.served.replace(Served { version, content, chunks }) {
+        if let Some(former) = record.served.replace(Served { version, content, chunks, attributes }) {
             if former.content.blob != record.content.blob {
                 self.garbage.push(former.content.blob);
             }
@@ -268,6 +284,11 @@ impl Row {
             if refund {
                 self.record.attempts = self.record.attempts.saturating_sub(1);
             }
+        }
+        if !delay.is_zero() {
+            // The others first: what is in its way may be in its way for long.
+            self.queued_at = now;
+            self.setbacks = self.setbacks.saturating_add(1);
         }
         self.not_before = now + delay;
     }
@@ -309,6 +330,7 @@ impl Row {
 
     fn free(&mut self) {
         self.holder = None;
+        self.setbacks = 0;
         self.not_before = DateTime::UNIX_EPOCH;
     }
 
@@ -317,6 +339,7 @@ impl Row {
         self.record.stage = Stage::Queued;
         self.record.progress = Progress::default();
         self.record.attempts = 0;
+        self.setbacks = 0;
         self.record.updated_at = now;
         self.not_before = DateTime::UNIX_EPOCH;
     }

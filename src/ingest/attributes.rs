@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
-use crate::catalog::{AttributesPatch, Catalog, DocumentRecord};
+use crate::catalog::{Attributes, AttributesPatch, Catalog, DocumentRecord};
 use crate::document::{DocumentId, Principal, TenantId};
 use crate::error::Result;
 use crate::vector_store::{DocumentAttributes, VectorStore};
@@ -26,8 +26,8 @@ impl AttributeWriter {
         Self { catalog, store, order: Mutex::new(()) }
     }
 
-    /// Changes attributes in the catalog, then in the store; `owner` as in [`crate::catalog::DocumentCatalog`]. Should the second fail the change holds (the catalog
-    /// decides what is shown) and a worker brings it to the store.
+    /// Changes attributes in the catalog, then in the store; `owner` as in [`crate::catalog::DocumentCatalog`]. Should
+    /// the second fail the change holds (the catalog decides what is shown) and a worker brings it to the store.
     pub(super) async fn patch(
         &self,
         tenant: &TenantId,
@@ -39,6 +39,8 @@ impl AttributeWriter {
         let Some(record) = self.catalog.patch(tenant, document, owner, patch).await? else { return Ok(None) };
         crate::hold::at("attributes").await;
         self.write(&record).await?;
+        // What was answered while the store had the old attributes is stale.
+        self.catalog.count_change(tenant).await?;
         Ok(Some(record))
     }
 
@@ -52,13 +54,14 @@ impl AttributeWriter {
 
     async fn write(&self, record: &DocumentRecord) -> Result<()> {
         let Some(served) = &record.served else { return Ok(()) };
-        let attributes = attributes(record);
+        let Attributes { readers, title, metadata } = served.attributes.clone();
+        let attributes = DocumentAttributes { principals: readers, title, metadata };
         self.store.set_attributes(&record.tenant, &record.document_id, served.version, &attributes).await?;
         self.store.flush().await
     }
 }
 
-/// What the store keeps of a row.
+/// What the store keeps of a row's newest version.
 pub(super) fn attributes(record: &DocumentRecord) -> DocumentAttributes {
     DocumentAttributes {
         principals: record.readers.clone(),

@@ -10,7 +10,7 @@ use super::Ingester;
 use crate::auth::Identity;
 use crate::blob::Blobs;
 use crate::catalog::{DocumentCatalog, DocumentRecord};
-use crate::document::{Chunk, DocumentId, Scope, Version};
+use crate::document::{Chunk, DocumentId, Principal, Scope, Version};
 use crate::error::{Error, ErrorKind, Result};
 use crate::vector_store::{ChunkPage, VectorStore};
 
@@ -130,9 +130,14 @@ impl Contents<'_> {
     /// A document whose text the caller may read; no scope but its readers opens it.
     async fn readable(&self, document: &DocumentId) -> Result<DocumentRecord> {
         let record = self.documents.get(self.scope.tenant(), document).await?;
-        let record = record.filter(|record| self.scope.may_read(&record.tenant, &record.readers));
+        let record = record.filter(|record| self.scope.may_read(&record.tenant, readers(record)));
         record.ok_or_else(|| Error::not_found("document"))
     }
+}
+
+/// Who may read what is shown of a document: what is served, else the newest version.
+fn readers(record: &DocumentRecord) -> &[Principal] {
+    record.served.as_ref().map_or(&record.readers, |served| &served.attributes.readers)
 }
 
 #[cfg(test)]

@@ -27,9 +27,11 @@ use crate::vector_store::{VectorStore, Versions};
 
 /// How often a document is begun before it fails: a file that takes the process down must not do so for ever.
 const MAX_ATTEMPTS: u32 = 5;
+/// How often it is given back for what may pass, about an hour in all, before it fails.
+const MAX_SETBACKS: u32 = 60;
 /// How long an idle worker waits for the bell before it asks the catalog (another replica may have queued something).
 const POLL: Duration = Duration::from_secs(2);
-/// First pause after a failure that may pass; doubled per attempt, at most [`MAX_PAUSE`].
+/// First pause after a failure that may pass; doubled each time, at most [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause after a failure that may pass.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
@@ -106,8 +108,10 @@ impl Worker {
         let last = job.work == Work::Process && job.record.attempts >= MAX_ATTEMPTS;
         if last && !error.is_transient() {
             self.give_up(&job, "it could not be processed for a reason on our side; try again with retry").await;
+        } else if job.work == Work::Process && job.setbacks >= MAX_SETBACKS {
+            self.give_up(&job, "what it needs was not available for too long; try again with retry").await;
         } else {
-            self.hand_back(&job, pause(job.record.attempts), error.is_transient()).await;
+            self.hand_back(&job, pause(job.setbacks), error.is_transient()).await;
         }
     }
 
@@ -172,6 +176,18 @@ impl Worker {
     }
 }
 
-fn pause(attempts: u32) -> Duration {
-    FIRST_PAUSE.saturating_mul(1 << attempts.min(6)).min(MAX_PAUSE)
+/// How long to leave a document alone that was given back so often before.
+fn pause(setbacks: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(1 << setbacks.min(6)).min(MAX_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_end() {
+        let seconds: Vec<u64> = [0, 1, 2, 5, 6, 1_000].map(|setbacks| pause(setbacks).as_secs()).into();
+        assert_eq!(seconds, [1, 2, 4, 32, 60, 60]);
+    }
 }

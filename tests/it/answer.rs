@@ -170,11 +170,11 @@ async fn a_chain_that_fails_still_gives_the_sources() {
 #[tokio::test]
 async fn after_the_first_shown_text_there_is_no_other_try() {
     let library = Library::of_policies().await;
-    for script in [Script::Cut(vec!["Ten", " years"]), Script::Fail(vec!["Ten", " years"])] {
+    for script in [Script::Cut(vec!["Ten [1]", " years"]), Script::Fail(vec!["Ten [1]", " years"])] {
         let server = LlmServer::start([script]).await;
         let answerer = library.with(vec![chat(&server), extractive()]);
         let (_, text, done) = events(&answerer, question(ASKED)).await;
-        assert_eq!((text.as_str(), done.code), ("Ten years", Some(FailureCode::GenerationFailed)));
+        assert_eq!((text.as_str(), done.code), ("Ten [1] years", Some(FailureCode::GenerationFailed)));
         assert_eq!(server.requests().len(), 1);
         // Who waits for the whole answer has seen nothing of the broken one.
         let whole = answer(&answerer, question(ASKED)).await;

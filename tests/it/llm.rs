@@ -103,7 +103,7 @@ async fn refusals_have_their_kind_and_leak_nothing() {
         (403, ErrorKind::Config),
         (404, ErrorKind::Config),
         (307, ErrorKind::Config),
-        (400, ErrorKind::Internal),
+        (400, ErrorKind::Invalid),
     ] {
         let server = LlmServer::start([Script::Status(status, None)]).await;
         let error = run(&model(&server, NEVER)).await.1.expect("an error");

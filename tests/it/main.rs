@@ -1,5 +1,11 @@
 //! Tests of the product from outside: one crate, one module per subject.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a helper of tests fails and reports as they do")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "the helpers of tests fail as tests do, and print what they counted"
+)]
 
 mod support;
 

@@ -12,8 +12,8 @@ use super::rows::{get, identifier, integer, load, named, natural, parse, record,
 use super::{SqliteCatalog, database, json, now};
 use crate::catalog::state::{Replace, Row};
 use crate::catalog::{
-    AttributesPatch, CatalogStats, DocumentCatalog, DocumentRecord, Job, ListQuery, NewDocument, Put, PutMode,
-    Visibility,
+    Attributes, AttributesPatch, CatalogStats, DocumentCatalog, DocumentRecord, Job, ListQuery, NewDocument, Put,
+    PutMode, Visibility,
 };
 use crate::document::{DocumentId, Principal, TenantId, Version};
 use crate::error::{Error, ErrorKind, Result};
@@ -132,7 +132,7 @@ impl DocumentCatalog for SqliteCatalog {
             return Ok(HashMap::new());
         }
         let rows = sqlx::query(
-            "SELECT document_id, served_version, readers FROM documents WHERE tenant = ? AND deleted = 0 \
+            "SELECT document_id, served_version, served_attributes FROM documents WHERE tenant = ? AND deleted = 0 \
              AND served_version IS NOT NULL AND document_id IN (SELECT value FROM json_each(?))",
         )
         .bind(tenant.as_str())
@@ -143,7 +143,8 @@ impl DocumentCatalog for SqliteCatalog {
         rows.iter()
             .map(|row| {
                 let version = natural(get(row, "served_version")?)?;
-                let visibility = Visibility { version, readers: parse(get(row, "readers")?)? };
+                let attributes: Attributes = parse(get(row, "served_attributes")?)?;
+                let visibility = Visibility { version, readers: attributes.readers };
                 Ok((identifier(get(row, "document_id")?)?, visibility))
             })
             .collect()
@@ -156,6 +157,12 @@ impl DocumentCatalog for SqliteCatalog {
             .await
             .map_err(database)?;
         natural(generation.unwrap_or(0))
+    }
+
+    async fn count_change(&self, tenant: &TenantId) -> Result<()> {
+        let mut tx = self.write().await?;
+        count_change(&mut tx, tenant).await?;
+        tx.commit().await.map_err(database)
     }
 
     async fn stats(&self) -> Result<CatalogStats> {

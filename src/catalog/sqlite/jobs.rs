@@ -125,7 +125,12 @@ impl JobQueue for SqliteCatalog {
     }
 
     async fn attributes_done(&self, lease: &Lease, access_version: u64) -> Result<()> {
-        self.finish(lease, |row| row.attributes_done(access_version)).await
+        let (mut tx, mut row) = self.held(lease).await?;
+        row.attributes_done(access_version);
+        save(&mut tx, &row).await?;
+        // What was answered while the store had the old attributes is stale.
+        count_change(&mut tx, &lease.tenant).await?;
+        tx.commit().await.map_err(database)
     }
 
     async fn cleanup_done(&self, lease: &Lease) -> Result<()> {

@@ -50,20 +50,20 @@ pub(super) async fn load(
 /// it the document's readers.
 const SAVE: &str = "INSERT INTO documents \
      (tenant, document_id, owner, readers, title, metadata, access_version, version, content, served_version, \
-     served_content, served_chunks, status, stage, progress_done, progress_total, attempts, failure, created_at, \
-     updated_at, deleted, needs_purge, needs_attributes, needs_cleanup, queued_at, not_before, stale_until, begun, \
+     served_content, served_chunks, served_attributes, status, stage, progress_done, progress_total, attempts, failure, created_at, \
+     updated_at, deleted, needs_purge, needs_attributes, needs_cleanup, queued_at, not_before, stale_until, begun, setbacks, \
      garbage, lease_token, lease_work, lease_until, lease_garbage) \
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
      ON CONFLICT (tenant, document_id) DO UPDATE SET \
      (owner, readers, title, metadata, access_version, version, content, served_version, served_content, \
-     served_chunks, status, stage, progress_done, progress_total, attempts, failure, created_at, updated_at, \
-     deleted, needs_purge, needs_attributes, needs_cleanup, queued_at, not_before, stale_until, begun, garbage, \
+     served_chunks, served_attributes, status, stage, progress_done, progress_total, attempts, failure, created_at, updated_at, \
+     deleted, needs_purge, needs_attributes, needs_cleanup, queued_at, not_before, stale_until, begun, setbacks, garbage, \
      lease_token, lease_work, lease_until, lease_garbage) = \
      (excluded.owner, excluded.readers, excluded.title, excluded.metadata, excluded.access_version, excluded.version, \
-     excluded.content, excluded.served_version, excluded.served_content, excluded.served_chunks, excluded.status, \
+     excluded.content, excluded.served_version, excluded.served_content, excluded.served_chunks, excluded.served_attributes, excluded.status, \
      excluded.stage, excluded.progress_done, excluded.progress_total, excluded.attempts, excluded.failure, \
      excluded.created_at, excluded.updated_at, excluded.deleted, excluded.needs_purge, excluded.needs_attributes, \
-     excluded.needs_cleanup, excluded.queued_at, excluded.not_before, excluded.stale_until, excluded.begun, \
+     excluded.needs_cleanup, excluded.queued_at, excluded.not_before, excluded.stale_until, excluded.begun, excluded.setbacks, \
      excluded.garbage, excluded.lease_token, excluded.lease_work, excluded.lease_until, excluded.lease_garbage)";
 
 /// Writes a whole row.
@@ -84,6 +84,7 @@ pub(super) async fn save(tx: &mut Transaction<'static, Sqlite>, row: &Row) -> Re
         .bind(served.map(|served| integer(served.version)).transpose()?)
         .bind(served.map(|served| json(&served.content)).transpose()?)
         .bind(served.map(|served| served.chunks))
+        .bind(served.map(|served| json(&served.attributes)).transpose()?)
         .bind(record.status.as_str())
         .bind(record.stage.as_str())
         .bind(record.progress.done)
@@ -100,6 +101,7 @@ pub(super) async fn save(tx: &mut Transaction<'static, Sqlite>, row: &Row) -> Re
         .bind(row.not_before.timestamp_millis())
         .bind(row.stale_until.timestamp_millis())
         .bind(row.begun)
+        .bind(row.setbacks)
         .bind(json(&row.garbage)?)
         .bind(holder.map(|holder| holder.token.to_string()))
         .bind(holder.map(|holder| holder.work.name()))
@@ -133,6 +135,7 @@ pub(super) fn decode(row: &SqliteRow) -> Result<Row> {
         not_before: time(row, "not_before")?,
         stale_until: time(row, "stale_until")?,
         begun: get(row, "begun")?,
+        setbacks: get(row, "setbacks")?,
         garbage: parse(get(row, "garbage")?)?,
         holder,
     })
@@ -145,6 +148,7 @@ pub(super) fn record(row: &SqliteRow) -> Result<DocumentRecord> {
             version: natural(version)?,
             content: parse(get(row, "served_content")?)?,
             chunks: get(row, "served_chunks")?,
+            attributes: parse(get(row, "served_attributes")?)?,
         }),
         None => None,
     };

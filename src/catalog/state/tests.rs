@@ -99,3 +99,52 @@ fn garbage_that_comes_during_a_cleanup_stays_for_the_next() {
     row.cleanup_done();
     assert_eq!((row.garbage.as_slice(), row.needs_cleanup), (&["two".to_owned()][..], true));
 }
+
+/// Who may read what is served.
+fn served_readers(row: &Row) -> Vec<&str> {
+    row.record.served.as_ref().unwrap().attributes.readers.iter().map(Principal::as_str).collect()
+}
+
+#[test]
+fn the_readers_of_a_new_version_never_see_the_old_one() {
+    let readers = |text: &str, readers: &[&str]| NewDocument {
+        readers: Some(readers.iter().map(|reader| reader.parse().unwrap()).collect()),
+        ..document(text)
+    };
+    let publish = |row: &mut Row, version| {
+        row.claim(Work::Process, LEASE, at(0));
+        let access_version = row.record.access_version;
+        let publication = Publication { version, chunks: 1, access_version, title: "found".to_owned() };
+        assert_eq!(row.publish(&publication, at(1)).unwrap(), Publish::Published);
+    };
+    let mut row = Row::new(readers("secret", &["user:bob"]), 1, at(0));
+    publish(&mut row, 1);
+    assert_eq!(served_readers(&row), ["user:ann", "user:bob"]);
+
+    // Wider: only with the new content. Narrower: at once.
+    let replaced = row.replace(readers("redacted", &["public"]), at(2));
+    assert_eq!(replaced, Replace::Replaced { superseded: None, visible: true });
+    assert_eq!((served_readers(&row), row.needs_attributes), (vec!["user:ann"], true));
+    publish(&mut row, 2);
+    assert_eq!(served_readers(&row), ["public", "user:ann"]);
+
+    // A change of readers alone is about what is served.
+    let patch = AttributesPatch { readers: Some(vec!["group:hr".parse().unwrap()]), ..AttributesPatch::default() };
+    assert!(row.patch(patch, at(3)));
+    assert_eq!(served_readers(&row), ["group:hr", "user:ann"]);
+    // The title of a file is its own: the next file brings another.
+    assert_eq!((row.record.title.as_str(), row.record.shown_title()), ("", "found"));
+}
+
+#[test]
+fn what_may_pass_lets_the_others_go_first_and_is_counted() {
+    let mut row = Row::new(document("one"), 1, at(0));
+    for round in 0..3 {
+        assert_eq!(row.claim(Work::Process, LEASE, at(round)).setbacks, u32::try_from(round).unwrap());
+        row.release(Duration::from_secs(1), true, at(round));
+        assert_eq!((row.record.attempts, row.queued_at), (0, at(round)));
+    }
+    row.claim(Work::Process, LEASE, at(9));
+    row.release(Duration::ZERO, true, at(9));
+    assert_eq!(row.setbacks, 3, "a stop is no setback");
+}

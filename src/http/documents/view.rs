@@ -110,9 +110,10 @@ pub(in crate::http) struct DocumentView {
 
 impl From<DocumentRecord> for DocumentView {
     fn from(record: DocumentRecord) -> Self {
+        let title = record.shown_title().to_owned();
         Self {
             document_id: record.document_id,
-            title: record.title,
+            title,
             filename: record.content.filename,
             media_type: record.content.media_type,
             bytes: record.content.bytes,

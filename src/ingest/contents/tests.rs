@@ -11,8 +11,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::catalog::{
-    AttributesPatch, CatalogStats, Content, Job, ListQuery, NewDocument, Progress, Put, PutMode, Served, Stage, Status,
-    Visibility,
+    Attributes, AttributesPatch, CatalogStats, Content, Job, ListQuery, NewDocument, Progress, Put, PutMode, Served,
+    Stage, Status, Visibility,
 };
 use crate::document::{Metadata, Passage, Principal, TenantId};
 use crate::embedding::EmbeddingModel;
@@ -66,6 +66,10 @@ impl DocumentCatalog for Moving {
         unreachable!()
     }
 
+    async fn count_change(&self, _: &TenantId) -> Result<()> {
+        unimplemented!()
+    }
+
     async fn stats(&self) -> Result<CatalogStats> {
         unreachable!()
     }
@@ -109,7 +113,12 @@ fn row(version: Version) -> Option<DocumentRecord> {
         access_version: 1,
         version,
         content: content(version),
-        served: Some(Served { version, content: content(version), chunks: 3 }),
+        served: Some(Served {
+            version,
+            content: content(version),
+            chunks: 3,
+            attributes: Attributes { readers: vec![ann()], title: String::new(), metadata: Metadata::new() },
+        }),
         status: Status::Indexed,
         stage: Stage::Publish,
         progress: Progress::default(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
-use crate::document::Status;
+use crate::catalog::Status;
 use crate::error::Result;
 
 /// How often the housekeeper looks whether the process is idle.
