@@ -25,8 +25,6 @@ use crate::{blob, cache, catalog, embedding, limit, llm, models, rerank, resilie
 
 /// Tokens that a model adds to each text ([CLS] and [SEP]).
 const SPECIAL_TOKENS: usize = 2;
-/// Most text that is read out of one document, in bytes.
-const MAX_TEXT_BYTES: u64 = 64 << 20;
 
 /// Everything that a process runs, built from a [`Config`].
 #[derive(Debug)]
@@ -181,11 +179,8 @@ fn worker_ended(ended: std::result::Result<Result<()>, tokio::task::JoinError>) 
 }
 
 fn extractor(config: &Config, pdfium: std::path::PathBuf) -> Result<Extractor> {
-    let limits = Limits {
-        memory: config.ingest.extract_memory,
-        timeout: config.ingest.extract_timeout,
-        max_text_bytes: MAX_TEXT_BYTES,
-    };
+    let limits =
+        Limits { memory: config.ingest.extract_memory, timeout: config.ingest.extract_timeout, ..Limits::default() };
     let program = match &config.ingest.extract_program {
         Some(program) => program.clone(),
         None => std::env::current_exe()

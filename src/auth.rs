@@ -5,7 +5,8 @@
 
 mod keys;
 
-pub use keys::{ADMIN_KEY_ID, Keys, NewKey};
+pub(crate) use keys::MIN_ADMIN_KEY;
+pub use keys::{ADMIN_KEY_ID, Keys, NewKey, REMEMBERED};
 
 pub use crate::catalog::KeyPatch;
 use crate::catalog::KeyScope;

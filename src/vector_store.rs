@@ -175,15 +175,18 @@ pub fn build(config: &Config, model: &EmbeddingModel) -> Result<Arc<dyn VectorSt
     }
 }
 
-/// Most bytes of a collection's name, which is also a folder's.
-const MAX_COLLECTION: usize = 64;
+/// What a collection's name may be, for messages.
+pub(crate) const COLLECTION_NAME: &str = "1 to 64 of the characters A-Z a-z 0-9 - _";
+
+/// Whether a collection may have this name, which is also its folder's.
+pub(crate) fn is_collection_name(name: &str) -> bool {
+    let sane = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    (1..=64).contains(&name.len()) && name.chars().all(sane)
+}
 
 fn open_edge(path: &std::path::Path, collection: &str, model: &EmbeddingModel) -> Result<Arc<dyn VectorStore>> {
-    let sane = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    if collection.is_empty() || collection.len() > MAX_COLLECTION || !collection.chars().all(sane) {
-        return Err(Error::config(format!(
-            "RAG_VECTOR_DB_COLLECTION must be 1 to {MAX_COLLECTION} of the characters A-Z a-z 0-9 - _"
-        )));
+    if !is_collection_name(collection) {
+        return Err(Error::config(format!("RAG_VECTOR_DB_COLLECTION must be {COLLECTION_NAME}")));
     }
     #[cfg(feature = "edge")]
     {

@@ -20,8 +20,8 @@ pub const ADMIN_KEY_ID: &str = "admin";
 /// The tenant and user of the configured admin key.
 const ADMIN_TENANT: &str = "default";
 const ADMIN_USER: &str = "admin";
-/// Fewest characters of the configured admin key.
-const ADMIN_KEY_LENGTH: usize = 24;
+/// Fewest characters of the configured admin key: so many cannot be guessed even if they are words.
+pub(crate) const MIN_ADMIN_KEY: usize = 24;
 
 /// Characters of a key's id: 95 bits, so that ids do not collide.
 const ID_LENGTH: usize = 16;
@@ -31,7 +31,7 @@ const SECRET_LENGTH: usize = 43;
 const MAX_PRESENTED: usize = 512;
 
 /// How long a key is remembered. A revocation by another process takes effect after this at most.
-const REMEMBERED: Duration = Duration::from_secs(3);
+pub const REMEMBERED: Duration = Duration::from_secs(3);
 /// Most keys that are remembered.
 const MAX_REMEMBERED: u64 = 10_000;
 
@@ -83,8 +83,13 @@ impl Keys {
     /// Keys in `catalog`, and the configured admin key.
     pub fn new(config: &Config, catalog: Arc<dyn Catalog>) -> Result<Self> {
         let admin = config.admin_api_key.as_ref().map(admin).transpose()?;
-        let remembered = moka::sync::Cache::builder().max_capacity(MAX_REMEMBERED).time_to_live(REMEMBERED).build();
-        Ok(Self { catalog, admin, remembered, changes: AtomicU64::new(0) })
+        Ok(Self { catalog, admin, remembered: memory(REMEMBERED), changes: AtomicU64::new(0) })
+    }
+
+    /// Remembers keys for so long instead of [`REMEMBERED`]; zero: not at all.
+    #[must_use]
+    pub fn with_remembered(self, time: Duration) -> Self {
+        Self { remembered: memory(time), ..self }
     }
 
     /// Who sent this key; `None` if it is unknown, revoked or expired. An unknown id costs the same work as a wrong
@@ -195,6 +200,10 @@ impl Keys {
     }
 }
 
+fn memory(time: Duration) -> moka::sync::Cache<[u8; 32], Remembered> {
+    moka::sync::Cache::builder().max_capacity(MAX_REMEMBERED).time_to_live(time).build()
+}
+
 /// The id in `rag_<id>_<secret>`. Neither part has an underscore.
 fn id_of(key: &str) -> Option<&str> {
     let (id, secret) = key.strip_prefix("rag_")?.split_once('_')?;
@@ -213,8 +222,8 @@ fn identity(record: KeyRecord) -> Identity {
 
 fn admin(key: &Secret) -> Result<([u8; 32], Identity)> {
     let key = key.expose();
-    if key.chars().count() < ADMIN_KEY_LENGTH {
-        return Err(Error::config(format!("RAG_ADMIN_API_KEY must have at least {ADMIN_KEY_LENGTH} characters")));
+    if key.chars().count() < MIN_ADMIN_KEY {
+        return Err(Error::config(format!("RAG_ADMIN_API_KEY must have at least {MIN_ADMIN_KEY} characters")));
     }
     if key.len() > MAX_PRESENTED {
         return Err(Error::config(format!("RAG_ADMIN_API_KEY must have at most {MAX_PRESENTED} bytes")));

@@ -6,6 +6,7 @@ use super::sections::list;
 use super::settings::Settings;
 use crate::error::Result;
 use crate::models::ModelSource;
+use crate::vector_store::{COLLECTION_NAME, is_collection_name};
 use crate::{blob, cache, catalog, embedding, limit, llm, rerank, vector_store};
 
 /// OpenAI's own API: the one server that is known to need a key.
@@ -39,7 +40,7 @@ pub(super) fn embedding(settings: &Settings) -> Result<embedding::Config> {
             "use all-MiniLM-L6-v2, path:DIR or hub:NAME",
         ));
     }
-    let model = model_source(text).ok_or_else(|| settings.unexpected(name, expected))?;
+    let model = settings.parse(name, expected)?;
     Ok(embedding::Config::Local { model, sessions: settings.number("embedding_sessions", 0..=MAX_SESSIONS)? })
 }
 
@@ -61,30 +62,13 @@ pub(super) fn rerank(settings: &Settings) -> Result<rerank::Config> {
     match text {
         "none" => Ok(rerank::Config::None),
         "late-interaction" => Ok(rerank::Config::LateInteraction { cache_bytes }),
-        _ => match model_source(text) {
-            Some(model @ (ModelSource::Path(_) | ModelSource::Hub(_))) => {
+        _ => match settings.parse(name, expected)? {
+            // What is in the cache without a hub is the embedding model; as a reranker it is a slip.
+            ModelSource::Cached(_) => Err(settings.unexpected(name, expected)),
+            model @ (ModelSource::Path(_) | ModelSource::Hub(_)) => {
                 Ok(rerank::Config::CrossEncoder { model, sessions })
             }
-            _ => Err(settings.unexpected(name, expected)),
         },
-    }
-}
-
-/// `path:DIR`, `hub:NAME`, `OWNER/NAME` (of the hub), or a folder of the models cache.
-fn model_source(text: &str) -> Option<ModelSource> {
-    if let Some(path) = text.strip_prefix("path:") {
-        return (!path.is_empty()).then(|| ModelSource::Path(PathBuf::from(path)));
-    }
-    let (name, hub) = text.strip_prefix("hub:").map_or((text, false), |name| (name, true));
-    let parts: Vec<&str> = name.split('/').collect();
-    let sane = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if parts.len() > 2 || parts.iter().any(|part| part.starts_with('.') || part.is_empty() || !part.chars().all(sane)) {
-        return None;
-    }
-    if hub || parts.len() == 2 {
-        Some(ModelSource::Hub(name.to_owned()))
-    } else {
-        Some(ModelSource::Cached(name.to_owned()))
     }
 }
 
@@ -162,11 +146,9 @@ pub(super) fn vector_store(settings: &Settings) -> Result<vector_store::Config> 
         }
     }
     let path = local_path(url, "edge:").ok_or_else(|| settings.unexpected(name, expected))?;
-    let expected = "a name of letters, digits, - and _";
-    let collection = settings.text("vector_db_collection", expected)?;
-    let sane = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if !collection.chars().all(sane) {
-        return Err(settings.unexpected("vector_db_collection", expected));
+    let collection = settings.text("vector_db_collection", COLLECTION_NAME)?;
+    if !is_collection_name(collection) {
+        return Err(settings.unexpected("vector_db_collection", COLLECTION_NAME));
     }
     Ok(vector_store::Config::Edge { path, collection: collection.to_owned() })
 }

@@ -10,8 +10,6 @@ use crate::error::Result;
 use crate::limit::Quota;
 use crate::{answer, auth, cache, http, ingest, limit, models, retrieve, telemetry};
 
-/// The shortest admin key: 24 characters cannot be guessed even if they are words.
-const MIN_ADMIN_KEY: usize = 24;
 /// What `listen` and its kin may be.
 const SOCKET: &str = "ADDRESS:PORT, such as 127.0.0.1:8000";
 /// A bound for what would else be a slip of the hand: a day.
@@ -108,8 +106,9 @@ pub(super) fn list(text: Option<&str>) -> impl Iterator<Item = &str> {
 
 fn auth(settings: &Settings) -> Result<auth::Config> {
     let admin_api_key = settings.secret("admin_api_key")?;
-    if admin_api_key.as_ref().is_some_and(|key| key.expose().chars().count() < MIN_ADMIN_KEY) {
-        return Err(settings.error("admin_api_key", format!("must have {MIN_ADMIN_KEY} characters or more")));
+    if admin_api_key.as_ref().is_some_and(|key| key.expose().chars().count() < auth::MIN_ADMIN_KEY) {
+        let problem = format!("must have {} characters or more", auth::MIN_ADMIN_KEY);
+        return Err(settings.error("admin_api_key", problem));
     }
     // A header's value is visible ASCII, without spaces at its ends.
     let sendable = |key: &str| key.bytes().all(|byte| matches!(byte, b' '..=b'~')) && key.trim() == key;
@@ -148,7 +147,7 @@ fn answer(settings: &Settings) -> Result<answer::Config> {
 fn retrieve(settings: &Settings) -> Result<retrieve::Config> {
     Ok(retrieve::Config {
         top_k: settings.number("retrieval_top_k", 1..=1000)?,
-        rerank_top_k: settings.number("rerank_top_k", 1..=50)?,
+        rerank_top_k: settings.number("rerank_top_k", 1..=answer::MAX_TOP_K)?,
         rrf_k: settings.number("retrieval_rrf_k", 1.0..=10_000.0)?,
         dense_weight: settings.number("retrieval_dense_weight", 0.0..=1000.0)?,
         sparse_weight: settings.number("retrieval_sparse_weight", 0.0..=1000.0)?,

@@ -29,7 +29,7 @@ mod spawn;
 mod tidy;
 mod xml;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -66,7 +66,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory: 1 << 30, timeout: Duration::from_secs(20), max_text_bytes: 64 << 20 }
+        Self { memory: 1 << 30, timeout: Duration::from_secs(25), max_text_bytes: 64 << 20 }
     }
 }
 
@@ -100,16 +100,5 @@ impl Extractor {
     /// Returns within the timeout; dropping the future kills the child.
     pub async fn extract(&self, request: &ExtractRequest) -> Result<Result<Extracted, Failure>> {
         spawn::run(self, request).await
-    }
-}
-
-/// Where pdfium is: `configured`, or the one that the set-up put into the models cache.
-pub fn find_pdfium(configured: Option<&Path>, cache: &Path) -> Option<PathBuf> {
-    match configured {
-        Some(path) => Some(path.to_owned()),
-        None => ["libpdfium.so", "libpdfium.dylib"]
-            .iter()
-            .map(|name| cache.join("pdfium").join(name))
-            .find(|path| path.is_file()),
     }
 }

@@ -211,13 +211,15 @@ async fn the_deadline_ends_everything() {
 
 #[tokio::test]
 async fn a_model_that_hangs_leaves_time_for_the_next() {
-    let server = LlmServer::start([Script::Silent]).await;
+    // The first try hangs for its half of the time; the second is refused at once.
+    let server = LlmServer::start([Script::Silent, Script::Status(401, None)]).await;
     let library = Library::of_policies().await;
     let answerer = library.with(vec![chat(&server), extractive()]);
-    let soon = Question { deadline: Deadline::after(Duration::from_secs(4)), ..question(ASKED) };
+    let soon = Question { deadline: Deadline::after(Duration::from_secs(16)), ..question(ASKED) };
     let answer = answer(&answerer, soon).await;
     assert_eq!((answer.code, answer.model.as_str()), (None, "extractive"));
     assert_eq!(answer.degraded, ["generation"]);
+    assert_eq!(server.requests().len(), 2);
 }
 
 #[tokio::test]
@@ -228,7 +230,8 @@ async fn who_goes_away_stops_the_tokens() {
     let mut stream = answerer.stream(question(ASKED)).await.unwrap();
     let mut tokens = 0;
     while tokens < 5 {
-        tokens += usize::from(matches!(stream.next().await, Some(AnswerEvent::Token(_))));
+        let event = stream.next().await.expect("the answer goes on");
+        tokens += usize::from(matches!(event, AnswerEvent::Token(_)));
     }
     let at_disconnect = server.produced();
     drop(stream);

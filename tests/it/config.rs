@@ -293,6 +293,8 @@ fn backends_are_chosen_by_the_form_of_their_names() {
     assert_eq!(embedding("hub:BAAI/bge-small-en-v1.5"), ModelSource::Hub("BAAI/bge-small-en-v1.5".to_owned()));
     assert_eq!(embedding("BAAI/bge-small-en-v1.5"), ModelSource::Hub("BAAI/bge-small-en-v1.5".to_owned()));
     assert_eq!(embedding("bge-small"), ModelSource::Cached("bge-small".to_owned()));
+    let bundled = ModelSource::Cached("all-MiniLM-L6-v2".to_owned());
+    assert_eq!(embedding("sentence-transformers/all-MiniLM-L6-v2"), bundled);
     assert!(refused("RAG_EMBEDDING_MODEL", "../secrets").contains("expected path:DIR, hub:NAME"));
 
     let rerank = |value: &str| Place::new().env("RAG_RERANKER_MODEL", value).load().rerank;
@@ -308,6 +310,10 @@ fn backends_are_chosen_by_the_form_of_their_names() {
     let store = Place::new().env("RAG_VECTOR_DB_URL", "edge:/srv/vectors").env("RAG_VECTOR_DB_COLLECTION", "notes");
     let expected = vector_store::Config::Edge { path: "/srv/vectors".into(), collection: "notes".to_owned() };
     assert_eq!(store.load().vector_store, expected);
+    for name in ["../notes", &"x".repeat(65)] {
+        let line = refused("RAG_VECTOR_DB_COLLECTION", name);
+        assert!(line.contains("expected 1 to 64 of the characters A-Z a-z 0-9 - _, got"), "{line}");
+    }
     for (url, path) in [("sqlite:a.db", "a.db"), ("sqlite:///srv/a.db", "/srv/a.db"), ("sqlite://./a.db", "./a.db")] {
         let config = Place::new().env("RAG_DATABASE_URL", url).load().catalog;
         assert_eq!(config, catalog::Config::Sqlite { path: path.into() });

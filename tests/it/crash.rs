@@ -1,6 +1,7 @@
 //! Nothing is lost: the real binary is killed at every step of a document's life, and started again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
 use reqwest::Method;
@@ -8,17 +9,18 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
-use crate::support::{Server, eventually};
+use crate::support::{PATIENCE, Server, eventually};
 
 /// Kills at each point.
 const ROUNDS: usize = 3;
+const SIGKILL: i32 = 9;
 /// Fewest chunks of a test document.
 const CHUNKS: usize = 20;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_survives_a_kill_at_every_step() {
     let points = ["blob", "row", "extract", "upsert", "flush", "before_flip", "after_flip"];
-    let mut hits = BTreeMap::new();
+    let mut kills = Kills::default();
     for point in points {
         let data = tempfile::tempdir().unwrap();
         let mut acknowledged = BTreeSet::new();
@@ -28,8 +30,7 @@ async fn an_upload_survives_a_kill_at_every_step() {
             if upload_until_held(&server, &id, 1, &held, point).await {
                 acknowledged.insert(id);
             }
-            *hits.entry(point).or_insert(0) += 1;
-            server.kill().await;
+            kills.kill(server, point).await;
         }
         let server = Server::start(data.path(), &[]).await;
         for id in &acknowledged {
@@ -48,13 +49,13 @@ async fn an_upload_survives_a_kill_at_every_step() {
         }
         server.kill().await;
     }
-    print(&hits);
+    kills.check();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replacement_survives_a_kill_at_every_step() {
     let points = ["blob", "row", "extract", "upsert", "flush", "before_flip", "after_flip", "cleanup"];
-    let mut hits = BTreeMap::new();
+    let mut kills = Kills::default();
     for point in points {
         let data = tempfile::tempdir().unwrap();
         let mut version = 1;
@@ -68,8 +69,7 @@ async fn a_replacement_survives_a_kill_at_every_step() {
             whole(&server, "doc", version).await;
             let next = version + 1;
             let acknowledged = upload_until_held(&server, "doc", next, &held, point).await;
-            *hits.entry(point).or_insert(0) += 1;
-            server.kill().await;
+            kills.kill(server, point).await;
             let server = Server::start(data.path(), &[]).await;
             let (_, record) = server.get("/v1/documents/doc").await;
             let newest = record["version"].as_u64().unwrap();
@@ -79,13 +79,13 @@ async fn a_replacement_survives_a_kill_at_every_step() {
             server.kill().await;
         }
     }
-    print(&hits);
+    kills.check();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_survives_a_kill_at_every_step() {
     let points = ["delete", "delete_points", "delete_blobs"];
-    let mut hits = BTreeMap::new();
+    let mut kills = Kills::default();
     for point in points {
         let data = tempfile::tempdir().unwrap();
         for round in 0..ROUNDS {
@@ -102,10 +102,9 @@ async fn a_deletion_survives_a_kill_at_every_step() {
                 answer = deletion => panic!("the deletion was not held: {answer:?}"),
                 reached = held.wait() => assert_eq!(reached, point),
             }
-            *hits.entry(point).or_insert(0) += 1;
             // It holds from the moment it is recorded.
             assert_eq!(server.get(&path).await.0, 404);
-            server.kill().await;
+            kills.kill(server, point).await;
 
             let server = Server::start(data.path(), &[]).await;
             assert_eq!(server.get(&path).await.0, 404);
@@ -114,7 +113,7 @@ async fn a_deletion_survives_a_kill_at_every_step() {
             server.kill().await;
         }
     }
-    print(&hits);
+    kills.check();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,7 +121,7 @@ async fn documents_survive_a_kill_in_optimize() {
     // Small chunks: optimizing rewrites a segment of 500 points and more when a fifth of them is deleted.
     let small = [("RAG_CHUNK_TOKENS", "48"), ("RAG_CHUNK_OVERLAP_TOKENS", "0")];
     let data = tempfile::tempdir().unwrap();
-    let mut hits = BTreeMap::new();
+    let mut kills = Kills::default();
     let mut version = 0;
     for _ in 0..ROUNDS {
         let server = Server::start(data.path(), &small).await;
@@ -137,13 +136,12 @@ async fn documents_survive_a_kill_in_optimize() {
         let (server, held) = held_server(data.path(), "optimize").await;
         // Optimizing has begun, and goes on while the process dies.
         assert_eq!(held.wait().await, "optimize");
-        *hits.entry("optimize").or_insert(0) += 1;
-        server.kill().await;
+        kills.kill(server, "optimize").await;
         let server = Server::start(data.path(), &small).await;
         whole(&server, "doc", version).await;
         server.kill().await;
     }
-    print(&hits);
+    kills.check();
 }
 
 /// A server that stops at a point, and the ear that hears it.
@@ -159,7 +157,8 @@ struct Held(TcpListener);
 impl Held {
     /// Waits until the point is reached; its name.
     async fn wait(&self) -> String {
-        let (mut stream, _) = self.0.accept().await.unwrap();
+        let accepted = tokio::time::timeout(PATIENCE, self.0.accept()).await.expect("the point is reached");
+        let (mut stream, _) = accepted.unwrap();
         let mut point = String::new();
         stream.read_to_string(&mut point).await.unwrap();
         point
@@ -258,9 +257,20 @@ fn originals(data: &Path) -> usize {
     files.filter(|entry| entry.file_type().is_file()).count()
 }
 
-fn print(hits: &BTreeMap<&str, usize>) {
-    for (point, times) in hits {
-        assert!(*times >= ROUNDS, "{point} was hit {times} times");
-        println!("killed at {point}: {times} times");
+/// How often a process that had told that it is at a point was ended by SIGKILL, and by nothing else before.
+#[derive(Default)]
+struct Kills(BTreeMap<&'static str, usize>);
+
+impl Kills {
+    async fn kill(&mut self, server: Server, point: &'static str) {
+        let status = server.kill().await;
+        *self.0.entry(point).or_default() += usize::from(status.signal() == Some(SIGKILL));
+    }
+
+    fn check(&self) {
+        for (point, times) in &self.0 {
+            println!("killed at {point}: {times} times");
+            assert_eq!(*times, ROUNDS, "not every process lived until it was killed at {point}");
+        }
     }
 }

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use rag_api::document::{Failure, FailureReason};
 use rag_api::error::ErrorKind;
-use rag_api::ingest::extract::{ExtractRequest, Extracted, Extractor, Limits, find_pdfium};
+use rag_api::ingest::extract::{ExtractRequest, Extracted, Extractor, Limits};
+use rag_api::models;
 use zip::write::SimpleFileOptions;
 
-use crate::support::models_dir;
+use crate::models::config;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_rag-api");
 
 fn extractor(limits: Limits) -> Extractor {
-    let pdfium = find_pdfium(None, &models_dir());
-    assert!(pdfium.is_some(), "no pdfium in {}: run ./deploy/setup models", models_dir().display());
-    Extractor::new(PathBuf::from(PROGRAM), pdfium, limits)
+    let pdfium = models::pdfium_library(&config()).unwrap();
+    Extractor::new(PathBuf::from(PROGRAM), Some(pdfium), limits)
 }
 
 async fn read_within(limits: Limits, name: &str, bytes: &[u8]) -> Result<Extracted, Failure> {

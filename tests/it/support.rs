@@ -1,10 +1,9 @@
 //! What the tests share: the product, started in this process on a free port, or as the real binary.
-#![allow(dead_code, reason = "each helper is used by some of the modules")]
 
 pub(crate) mod llm_server;
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rag_api::app::{App, Listeners};
@@ -22,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const ADMIN_KEY: &str = "test-admin-key-0123456789abcdef";
 
 /// Longest wait for anything that a test waits for.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The models cache that `deploy/test` fills. Fails with the command that does so.
 #[allow(clippy::disallowed_methods, reason = "tests find their models by the environment")]
@@ -181,12 +180,10 @@ impl TestApp {
     /// Waits until a document is indexed or failed; its state.
     pub(crate) async fn settled(&self, key: &str, id: &str) -> Value {
         let path = format!("/v1/documents/{id}");
-        let mut state = Value::Null;
         eventually(id, || async { self.get(key, &path).await.1["status"] != "processing" }).await;
         let (status, record) = self.get(key, &path).await;
         assert_eq!(status, 200, "{record}");
-        state.clone_from(&record);
-        state
+        record
     }
 
     pub(crate) async fn metrics(&self) -> String {
@@ -230,9 +227,11 @@ impl Server {
         server
     }
 
-    /// SIGKILL, and waits until it is dead.
-    pub(crate) async fn kill(mut self) {
-        self.child.kill().await.expect("killed");
+    /// SIGKILL, and waits until it is dead; how it ended.
+    pub(crate) async fn kill(mut self) -> ExitStatus {
+        // One that has ended by itself cannot be killed: its status says how it did.
+        let _ = self.child.start_kill();
+        self.child.wait().await.expect("its status")
     }
 
     pub(crate) async fn send(&self, method: Method, path: &str, body: &Value) -> reqwest::Result<(u16, Value)> {

@@ -7,14 +7,11 @@ use serde_json::Value;
 
 use crate::answer::{Answer, Citation, FailureCode, Question, SearchAnswer};
 use crate::document::Metadata;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::http::extract::Call;
 use crate::llm::{ScoredPassage, Usage};
 use crate::retrieve::filter::Filter;
 use crate::retrieve::{Explanation, Mode};
-
-/// Most passages of an answer.
-const MAX_TOP_K: usize = 50;
 
 /// A question.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -86,11 +83,8 @@ impl From<QueryRequest> for SearchRequest {
 }
 
 impl SearchRequest {
-    /// The question that was meant; its text is checked by the answerer's guard.
+    /// The question that was meant; the answerer checks its text and its `top_k`.
     pub(super) fn question(self, call: &Call) -> Result<Question> {
-        if self.top_k.is_some_and(|top_k| !(1..=MAX_TOP_K).contains(&top_k)) {
-            return Err(Error::invalid("/top_k", format!("top_k must be 1 to {MAX_TOP_K}")));
-        }
         Ok(Question {
             scope: call.identity.scope()?,
             text: self.query,

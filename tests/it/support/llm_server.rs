@@ -19,6 +19,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use super::PATIENCE;
+
 /// What the server does with a request.
 #[derive(Debug, Clone)]
 pub(crate) enum Script {
@@ -45,6 +47,7 @@ pub(crate) enum Script {
     /// A success whose body is this.
     Body(&'static [u8]),
     /// Does what the prompt tells it outside of the sources: a model that obeys. Cites the first source otherwise.
+    #[cfg_attr(not(feature = "edge"), expect(dead_code, reason = "for tests that need the vector store"))]
     Obedient,
 }
 
@@ -88,16 +91,18 @@ impl LlmServer {
     }
 
     /// Tokens that [`Script::Endless`] produced so far.
+    #[cfg_attr(not(feature = "edge"), expect(dead_code, reason = "for tests that need the vector store"))]
     pub(crate) fn produced(&self) -> usize {
         self.shared.produced.load(Ordering::SeqCst)
     }
 
     /// Waits until a reader of [`Script::Endless`], [`Script::Stall`] or [`Script::Silent`] has gone away.
     pub(crate) async fn reader_gone(&self) {
-        self.shared.gone.notified().await;
+        tokio::time::timeout(PATIENCE, self.shared.gone.notified()).await.expect("the reader goes away");
     }
 
     /// Waits for a request.
+    #[cfg_attr(not(feature = "edge"), expect(dead_code, reason = "for tests that need the vector store"))]
     pub(crate) async fn asked(&self) {
         self.shared.asked.notified().await;
     }
