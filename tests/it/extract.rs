@@ -414,7 +414,8 @@ async fn limits_of_the_child_hold() {
     let short = Limits { max_text_bytes: 100, ..Limits::default() };
     assert_eq!(reason(read_within(short, "a.txt", &text.as_bytes()[..1_000]).await), FailureReason::TooLarge);
     let hasty = Limits { timeout: Duration::ZERO, ..Limits::default() };
-    assert_eq!(reason(read_within(hasty, "a.txt", b"text").await), FailureReason::Timeout);
+    let slow = "<div hidden>".repeat(4 << 20);
+    assert_eq!(reason(read_within(hasty, "a.html", slow.as_bytes()).await), FailureReason::Timeout);
 }
 
 #[tokio::test]
