@@ -219,29 +219,44 @@ async fn open_documents() {
     assert_eq!((extracted.text.as_str(), extracted.pages), ("## May\n\na\n\n## June\n\nb", vec![0, 11]));
 }
 
+/// A book of these chapters (name in the package, text) along these links.
+fn epub(chapters: &[(&str, &str)], links: &[&str]) -> Vec<u8> {
+    let items =
+        links.iter().enumerate().map(|(n, link)| format!("<item id='i{n}' href='{link}'/>")).collect::<String>();
+    let spine = (0..links.len()).map(|n| format!("<itemref idref='i{n}'/>")).collect::<String>();
+    let book = format!(
+        "<package xmlns:dc='d'><metadata><dc:title>A book</dc:title></metadata><manifest>{items}</manifest>\
+         <spine>{spine}</spine></package>"
+    );
+    let pages = chapters.iter().map(|(name, text)| {
+        let page = format!(
+            "<?xml version='1.0'?><!DOCTYPE html PUBLIC 'x' 'http://example.org/x.dtd'><html><head><title/></head>\
+             <body><h1>{text}</h1></body></html>"
+        );
+        (format!("OPS/{name}"), page)
+    });
+    let pages = pages.collect::<Vec<_>>();
+    let container = "<container><rootfiles><rootfile full-path='OPS/book.opf'/></rootfiles></container>";
+    let mut parts =
+        vec![("mimetype", "application/epub+zip"), ("META-INF/container.xml", container), ("OPS/book.opf", &book)];
+    parts.extend(pages.iter().map(|(name, page)| (name.as_str(), page.as_str())));
+    zip(&parts)
+}
+
 #[tokio::test]
 async fn books_are_read_along_their_spine() {
-    let chapter = |text: &str| {
-        format!(
-            "<?xml version='1.0'?><!DOCTYPE html PUBLIC 'x' 'http://example.org/x.dtd'><html><head><title/></head><body><h1>{text}</h1></body></html>"
-        )
-    };
-    let bytes = zip(&[
-        ("mimetype", "application/epub+zip"),
-        (
-            "META-INF/container.xml",
-            "<container><rootfiles><rootfile full-path='OPS/book.opf'/></rootfiles></container>",
-        ),
-        (
-            "OPS/book.opf",
-            "<package xmlns:dc='d'><metadata><dc:title>A book</dc:title></metadata><manifest><item id='x' href='b.xhtml'/>\
-             <item id='y' href='text/a.xhtml'/></manifest><spine><itemref idref='y'/><itemref idref='x'/></spine></package>",
-        ),
-        ("OPS/b.xhtml", &chapter("Second")),
-        ("OPS/text/a.xhtml", &chapter("First")),
-    ]);
-    let extracted = read("book.epub", &bytes).await;
+    let book = epub(&[("b.xhtml", "Second"), ("text/a.xhtml", "First")], &["text/a.xhtml", "b.xhtml"]);
+    let extracted = read("book.epub", &book).await;
     assert_eq!((extracted.title.as_deref(), extracted.text.as_str()), (Some("A book"), "# First\n\n# Second"));
+}
+
+#[tokio::test]
+async fn links_of_books_are_decoded() {
+    let chapters = [("Čapek.xhtml", "One"), ("a (b).xhtml", "Two"), ("100%25.xhtml", "Three"), ("x y.xhtml", "Four")];
+    let links = ["%C4%8Capek.xhtml#top", "a%20%28b%29.xhtml", "100%25.xhtml", "x y.xhtml", "missing.xhtml"];
+    assert_eq!(read("book.epub", &epub(&chapters, &links)).await.text, "# One\n\n# Two\n\n# Three\n\n# Four");
+    assert_eq!(failure("book.epub", &epub(&chapters, &["missing.xhtml"])).await, FailureReason::Malformed);
+    assert_eq!(failure("book.epub", &epub(&chapters, &[])).await, FailureReason::Malformed);
 }
 
 #[tokio::test]
