@@ -20,9 +20,19 @@ fn extractor(limits: Limits) -> Extractor {
 }
 
 async fn read_within(limits: Limits, name: &str, bytes: &[u8]) -> Result<Extracted, Failure> {
+    read_as(limits, Some(name), None, bytes).await
+}
+
+async fn read_as(
+    limits: Limits,
+    name: Option<&str>,
+    media_type: Option<&str>,
+    bytes: &[u8],
+) -> Result<Extracted, Failure> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
-    let request = ExtractRequest { path: file.path().to_owned(), filename: Some(name.to_owned()), media_type: None };
+    let (filename, media_type) = (name.map(str::to_owned), media_type.map(str::to_owned));
+    let request = ExtractRequest { path: file.path().to_owned(), filename, media_type };
     extractor(limits).extract(&request).await.unwrap()
 }
 
@@ -290,6 +300,16 @@ async fn plain_kinds() {
         writer.finish().unwrap()
     };
     assert_eq!(read("a.csv.gz", &packed).await.media_type, "text/csv");
+}
+
+#[tokio::test]
+async fn a_declared_charset_is_read() {
+    // Too short to be told by its bytes.
+    let (bytes, _, _) = encoding_rs::GBK.encode("发票 α");
+    let extracted = read_as(Limits::default(), Some("a.txt"), Some("text/plain; charset=gbk"), &bytes).await.unwrap();
+    assert_eq!(extracted.text, "发票 α");
+    let letters = read("notes.txt", b"BMW-H\xe4ndler in K\xf6ln").await;
+    assert_eq!(letters.text, "BMW-Händler in Köln");
 }
 
 #[tokio::test]
