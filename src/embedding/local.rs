@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::models::{self, ModelFiles, ModelSource};
 
 /// A text is cut to so many characters per token before it is tokenised, because the tokenizer reads a whole text before
-/// it cuts it. English has 4 to 5, so that nothing is lost but runs of blanks and words that are one unknown token.
+/// it cuts it. English has 4 to 5, so that nothing is lost but words that are one unknown token.
 const MAX_CHARS_PER_TOKEN: usize = 16;
 
 /// Token vectors come from the last hidden state, by whichever name an export gives it.
@@ -123,12 +123,16 @@ impl TokenEmbedder for LocalTokenEmbedder {
     }
 }
 
-/// Cuts a text that is far longer than the model reads.
-pub(crate) fn cut(mut text: String, max_tokens: usize) -> String {
-    if let Some((end, _)) = text.char_indices().nth(max_tokens * MAX_CHARS_PER_TOKEN) {
-        text.truncate(end);
+/// Cuts a text that is far longer than the model reads. Runs of blanks, as columns of a report are filled up with, are
+/// one blank in it: they are no tokens, and must not take the place of words.
+pub(crate) fn cut(text: String, max_tokens: usize) -> String {
+    let most = max_tokens * MAX_CHARS_PER_TOKEN;
+    if text.char_indices().nth(most).is_none() {
+        return text;
     }
-    text
+    let mut after_blank = false;
+    let dense = text.chars().filter(|c| !(std::mem::replace(&mut after_blank, c.is_whitespace()) && c.is_whitespace()));
+    dense.take(most).collect()
 }
 
 #[derive(Debug)]
@@ -311,5 +315,14 @@ mod tests {
         assert_eq!(cut("short".to_owned(), 8), "short");
         assert_eq!(cut("水".repeat(1000), 8), "水".repeat(128));
         assert_eq!(cut(format!("{}é", "a".repeat(127)), 8).chars().count(), 128);
+    }
+
+    #[test]
+    fn blanks_do_not_take_the_place_of_words() {
+        let row = |n: usize| format!("{n:<60}{:>100}\n", "x");
+        let report = (0..4).map(row).collect::<String>() + "total";
+        assert_eq!(cut(report.clone(), 8), "0 x\n1 x\n2 x\n3 x\ntotal");
+        // What is short enough is left as it is.
+        assert_eq!(cut(report.clone(), 100), report);
     }
 }

@@ -1,12 +1,14 @@
 //! Cuts text into chunks that the embedding model can read whole, at the boundaries a reader would choose.
 //!
-//! A text is first laid out in segments of a few kilobytes that end at headings or blocks (`segment`), so that cost
-//! grows with the text and not with its square; each segment is cut by the `text-splitter` crate, with tokens counted
-//! once per word (`tokens`); every chunk is then measured as the model will see it. No I/O.
+//! Markdown is parsed a window at a time (`window`), for its headings and blocks (`outline`). A text is laid out in
+//! segments of a few kilobytes that end at headings or blocks (`segment`), so that cost grows with the text and not with
+//! its square; each segment is cut by the `text-splitter` crate, with tokens counted once per word (`tokens`); every
+//! chunk is then measured as the model will see it. No I/O.
 
 mod outline;
 mod segment;
 mod tokens;
+mod window;
 
 use std::ops::Range;
 
@@ -15,8 +17,9 @@ use text_splitter::{ChunkConfig, MarkdownSplitter, TextSplitter};
 use super::extract::Extracted;
 use crate::document::{Chunk, context_title, contextual_text};
 use crate::embedding::TokenCounter;
-use outline::Outline;
+use outline::{Above, Outline};
 use tokens::{PieceCounts, Pieces, WordCache};
+use window::{Window, Windows};
 
 /// How long chunks are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +29,9 @@ pub struct ChunkOptions {
     /// About how many tokens neighbouring chunks share; at most half of a chunk.
     pub overlap: usize,
 }
+
+/// Most chunks of a text. A longer one is not cut to its end.
+pub const MAX_CHUNKS: usize = 50_000;
 
 /// Share of a chunk that its own text keeps, whatever title and headings say.
 const MIN_TEXT_SHARE: usize = 4;
@@ -38,6 +44,8 @@ const HEADING_MARKS: usize = 6;
 /// Together they cover every character that is not white space; `text[start..end]` by characters is each chunk's text.
 /// No chunk, read as [`contextual_text`] with `title`, has more than `options.max_tokens` tokens — save where the title
 /// alone takes more than three quarters of them. Headings that would take more than half are cut, outermost first.
+///
+/// More than [`MAX_CHUNKS`] chunks say that the text is too long: what comes after the first one too many is not cut.
 pub fn chunk(extracted: &Extracted, title: &str, counter: &dyn TokenCounter, options: ChunkOptions) -> Vec<Chunk> {
     let text = extracted.text.as_str();
     let title = context_title(title);
@@ -54,9 +62,11 @@ pub fn chunk(extracted: &Extracted, title: &str, counter: &dyn TokenCounter, opt
     let pages = page_starts(text, &extracted.pages);
     // A slide or sheet is a unit of meaning; the page of a book is not, and sentences run over its end.
     if extracted.markdown {
-        segment::by_pages(text, &pages).into_iter().for_each(|part| cutter.cut_part(part));
+        segment::by_pages(text, &pages).into_iter().for_each(|part| cutter.cut_markdown(part));
     } else {
-        cutter.cut_part(0..text.len());
+        let outline = Outline::default();
+        let segments = segment::of(text, &outline);
+        cutter.cut_window(0, &Window { start: 0, outline, segments });
     }
     number(text, &pages, cutter.cuts)
 }
@@ -79,30 +89,47 @@ struct Cutter<'a> {
 }
 
 impl Cutter<'_> {
-    fn cut_part(&mut self, part: Range<usize>) {
-        let mut outline =
-            if self.markdown { Outline::of_markdown(&self.text[part.clone()]) } else { Outline::default() };
+    fn cut_markdown(&mut self, part: Range<usize>) {
         let room = (self.options.max_tokens / 2).saturating_sub(self.title_tokens);
-        outline.shorten(room, &mut |text| self.words.count(text));
-        for segment in segment::of(&self.text[part.clone()], &outline) {
-            let context = outline.largest_context(&segment);
-            let capacity = self.capacity(context);
-            let absolute = part.start + segment.start..part.start + segment.end;
+        let mut above = Above::default();
+        let mut windows = Windows::of(&self.text[part.clone()]);
+        while !self.is_full()
+            && let Some(mut window) = windows.next()
+        {
+            window.outline.shorten(room, &mut above, &mut |text| self.words.count(text));
+            self.cut_window(part.start, &window);
+        }
+    }
+
+    /// Cuts a window of the part that begins at `part`.
+    fn cut_window(&mut self, part: usize, window: &Window) {
+        let outline = &window.outline;
+        let base = part + window.start;
+        for segment in &window.segments {
+            if self.is_full() {
+                return;
+            }
+            let capacity = self.capacity(outline.largest_context(segment));
+            let absolute = base + segment.start..base + segment.end;
             let mut ranges = self.split(absolute, capacity, self.options.overlap).into_iter().peekable();
             while let Some(mut range) = ranges.next() {
+                let headings = outline.path_at(range.start - base);
                 // Headings alone, before a section that fills a chunk, are no passage: they belong to what follows.
                 while let Some(next) = ranges.peek()
-                    && outline.is_headings_only(&(range.start - part.start..range.end - part.start))
-                    && self.tokens(range.start..next.end, &outline.path_at(range.start - part.start))
-                        <= self.options.max_tokens
+                    && outline.is_headings_only(&(range.start - base..range.end - base))
+                    && self.tokens(range.start..next.end, &headings) <= self.options.max_tokens
                 {
                     range.end = next.end;
                     ranges.next();
                 }
-                let headings = outline.path_at(range.start - part.start);
                 self.keep(range, headings, capacity);
             }
         }
+    }
+
+    /// Whether there are too many chunks already.
+    fn is_full(&self) -> bool {
+        self.cuts.len() > MAX_CHUNKS
     }
 
     /// Tokens of a chunk as the model reads it.
@@ -180,6 +207,7 @@ fn page_starts(text: &str, pages: &[u64]) -> Vec<usize> {
 /// Numbers chunks and gives their places in characters.
 fn number(text: &str, pages: &[usize], mut cuts: Vec<Cut>) -> Vec<Chunk> {
     cuts.sort_by_key(|cut| (cut.range.start, cut.range.end));
+    cuts.truncate(MAX_CHUNKS + 1);
     let mut characters = Characters::new(text);
     cuts.into_iter()
         .enumerate()
@@ -224,5 +252,31 @@ impl<'a> Characters<'a> {
         self.byte += rest.char_indices().nth(steps).map_or(rest.len(), |(at, _)| at);
         self.character = self.character.max(character);
         self.byte
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Words;
+
+    impl TokenCounter for Words {
+        fn count(&self, text: &str) -> usize {
+            text.split_whitespace().count()
+        }
+    }
+
+    #[test]
+    fn a_text_of_too_many_chunks_is_not_cut_to_its_end() {
+        for markdown in [true, false] {
+            let text = "one two three\n\n".repeat(2 * MAX_CHUNKS);
+            let media_type = "text/plain".to_owned();
+            let extracted = Extracted { media_type, title: None, text, markdown, pages: Vec::new() };
+            let chunks = chunk(&extracted, "", &Words, ChunkOptions { max_tokens: 3, overlap: 0 });
+            assert_eq!(chunks.len(), MAX_CHUNKS + 1);
+            assert!(chunks.iter().all(|chunk| chunk.text == "one two three"));
+        }
     }
 }

@@ -58,7 +58,7 @@ pub struct Extracted {
 pub struct Limits {
     /// Address space of the child, in bytes. Code and libraries count too: below 256 MiB little can be read.
     pub memory: u64,
-    /// Wall-clock time, and CPU time rounded up to a second.
+    /// CPU time, rounded up to a second. By the clock a child may take twice as long.
     pub timeout: Duration,
     /// Most bytes of extracted text.
     pub max_text_bytes: u64,
@@ -67,6 +67,13 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { memory: 1 << 30, timeout: Duration::from_secs(25), max_text_bytes: 64 << 20 }
+    }
+}
+
+impl Limits {
+    /// The system limits CPU time in whole seconds; none is no limit.
+    fn cpu_seconds(self) -> u64 {
+        (self.timeout.as_secs_f64().ceil() as u64).max(1)
     }
 }
 
@@ -95,9 +102,10 @@ impl Extractor {
         Self { program, pdfium, limits }
     }
 
-    /// Reads one file. The inner error is the document's; the outer one is ours (no child could be started, no pdfium).
+    /// Reads one file. The inner error is the document's; the outer one is ours: no child could be started, no pdfium, a
+    /// child that was told to stop, or one that the machine was too busy for.
     ///
-    /// Returns within the timeout; dropping the future kills the child.
+    /// Returns within twice the timeout; dropping the future kills the child.
     pub async fn extract(&self, request: &ExtractRequest) -> Result<Result<Extracted, Failure>> {
         spawn::run(self, request).await
     }

@@ -20,9 +20,19 @@ fn extractor(limits: Limits) -> Extractor {
 }
 
 async fn read_within(limits: Limits, name: &str, bytes: &[u8]) -> Result<Extracted, Failure> {
+    read_as(limits, Some(name), None, bytes).await
+}
+
+async fn read_as(
+    limits: Limits,
+    name: Option<&str>,
+    media_type: Option<&str>,
+    bytes: &[u8],
+) -> Result<Extracted, Failure> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
-    let request = ExtractRequest { path: file.path().to_owned(), filename: Some(name.to_owned()), media_type: None };
+    let (filename, media_type) = (name.map(str::to_owned), media_type.map(str::to_owned));
+    let request = ExtractRequest { path: file.path().to_owned(), filename, media_type };
     extractor(limits).extract(&request).await.unwrap()
 }
 
@@ -219,29 +229,44 @@ async fn open_documents() {
     assert_eq!((extracted.text.as_str(), extracted.pages), ("## May\n\na\n\n## June\n\nb", vec![0, 11]));
 }
 
+/// A book of these chapters (name in the package, text) along these links.
+fn epub(chapters: &[(&str, &str)], links: &[&str]) -> Vec<u8> {
+    let items =
+        links.iter().enumerate().map(|(n, link)| format!("<item id='i{n}' href='{link}'/>")).collect::<String>();
+    let spine = (0..links.len()).map(|n| format!("<itemref idref='i{n}'/>")).collect::<String>();
+    let book = format!(
+        "<package xmlns:dc='d'><metadata><dc:title>A book</dc:title></metadata><manifest>{items}</manifest>\
+         <spine>{spine}</spine></package>"
+    );
+    let pages = chapters.iter().map(|(name, text)| {
+        let page = format!(
+            "<?xml version='1.0'?><!DOCTYPE html PUBLIC 'x' 'http://example.org/x.dtd'><html><head><title/></head>\
+             <body><h1>{text}</h1></body></html>"
+        );
+        (format!("OPS/{name}"), page)
+    });
+    let pages = pages.collect::<Vec<_>>();
+    let container = "<container><rootfiles><rootfile full-path='OPS/book.opf'/></rootfiles></container>";
+    let mut parts =
+        vec![("mimetype", "application/epub+zip"), ("META-INF/container.xml", container), ("OPS/book.opf", &book)];
+    parts.extend(pages.iter().map(|(name, page)| (name.as_str(), page.as_str())));
+    zip(&parts)
+}
+
 #[tokio::test]
 async fn books_are_read_along_their_spine() {
-    let chapter = |text: &str| {
-        format!(
-            "<?xml version='1.0'?><!DOCTYPE html PUBLIC 'x' 'http://example.org/x.dtd'><html><head><title/></head><body><h1>{text}</h1></body></html>"
-        )
-    };
-    let bytes = zip(&[
-        ("mimetype", "application/epub+zip"),
-        (
-            "META-INF/container.xml",
-            "<container><rootfiles><rootfile full-path='OPS/book.opf'/></rootfiles></container>",
-        ),
-        (
-            "OPS/book.opf",
-            "<package xmlns:dc='d'><metadata><dc:title>A book</dc:title></metadata><manifest><item id='x' href='b.xhtml'/>\
-             <item id='y' href='text/a.xhtml'/></manifest><spine><itemref idref='y'/><itemref idref='x'/></spine></package>",
-        ),
-        ("OPS/b.xhtml", &chapter("Second")),
-        ("OPS/text/a.xhtml", &chapter("First")),
-    ]);
-    let extracted = read("book.epub", &bytes).await;
+    let book = epub(&[("b.xhtml", "Second"), ("text/a.xhtml", "First")], &["text/a.xhtml", "b.xhtml"]);
+    let extracted = read("book.epub", &book).await;
     assert_eq!((extracted.title.as_deref(), extracted.text.as_str()), (Some("A book"), "# First\n\n# Second"));
+}
+
+#[tokio::test]
+async fn links_of_books_are_decoded() {
+    let chapters = [("Čapek.xhtml", "One"), ("a (b).xhtml", "Two"), ("100%25.xhtml", "Three"), ("x y.xhtml", "Four")];
+    let links = ["%C4%8Capek.xhtml#top", "a%20%28b%29.xhtml", "100%25.xhtml", "x y.xhtml", "missing.xhtml"];
+    assert_eq!(read("book.epub", &epub(&chapters, &links)).await.text, "# One\n\n# Two\n\n# Three\n\n# Four");
+    assert_eq!(failure("book.epub", &epub(&chapters, &["missing.xhtml"])).await, FailureReason::Malformed);
+    assert_eq!(failure("book.epub", &epub(&chapters, &[])).await, FailureReason::Malformed);
 }
 
 #[tokio::test]
@@ -275,6 +300,16 @@ async fn plain_kinds() {
         writer.finish().unwrap()
     };
     assert_eq!(read("a.csv.gz", &packed).await.media_type, "text/csv");
+}
+
+#[tokio::test]
+async fn a_declared_charset_is_read() {
+    // Too short to be told by its bytes.
+    let (bytes, _, _) = encoding_rs::GBK.encode("发票 α");
+    let extracted = read_as(Limits::default(), Some("a.txt"), Some("text/plain; charset=gbk"), &bytes).await.unwrap();
+    assert_eq!(extracted.text, "发票 α");
+    let letters = read("notes.txt", b"BMW-H\xe4ndler in K\xf6ln").await;
+    assert_eq!(letters.text, "BMW-Händler in Köln");
 }
 
 #[tokio::test]
@@ -414,7 +449,8 @@ async fn limits_of_the_child_hold() {
     let short = Limits { max_text_bytes: 100, ..Limits::default() };
     assert_eq!(reason(read_within(short, "a.txt", &text.as_bytes()[..1_000]).await), FailureReason::TooLarge);
     let hasty = Limits { timeout: Duration::ZERO, ..Limits::default() };
-    assert_eq!(reason(read_within(hasty, "a.txt", b"text").await), FailureReason::Timeout);
+    let slow = "<div hidden>".repeat(4 << 20);
+    assert_eq!(reason(read_within(hasty, "a.html", slow.as_bytes()).await), FailureReason::Timeout);
 }
 
 #[tokio::test]

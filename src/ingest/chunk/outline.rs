@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
+use pulldown_cmark::{CodeBlockKind, Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 
 #[derive(Debug)]
 struct Heading {
@@ -22,20 +22,56 @@ pub(super) struct Outline {
     headings: Vec<Heading>,
     /// Where blocks of the top level begin, headings among them; ascending.
     pub(super) blocks: Vec<usize>,
+    /// The path and its tokens that hold until the first heading.
+    before: (Vec<String>, usize),
+    /// Fenced code of the top level.
+    fenced: Vec<(Range<usize>, Fence)>,
+}
+
+/// The headings that the next text stands under.
+#[derive(Debug, Default)]
+pub(super) struct Above(Vec<(HeadingLevel, String, usize)>);
+
+impl Above {
+    /// The innermost headings, as many as have `room`, outermost first; and their tokens.
+    fn path(&self, room: usize) -> (Vec<String>, usize) {
+        let mut left = room;
+        let kept = self.0.iter().rev().take_while(|(_, _, tokens)| {
+            let fits = *tokens <= left;
+            left = left.saturating_sub(*tokens);
+            fits
+        });
+        let mut path = kept.map(|(_, text, _)| text.clone()).collect::<Vec<_>>();
+        path.reverse();
+        (path, room - left.min(room))
+    }
 }
 
 impl Outline {
-    pub(super) fn of_markdown(text: &str) -> Self {
-        let mut outline = Self::default();
+    /// The outline of a text that begins inside of the code that `fence` opened, if it does.
+    pub(super) fn of_markdown(text: &str, fence: Option<Fence>) -> Self {
+        let code = fence.map_or(0, |fence| fence.end_in(text).unwrap_or(text.len()));
+        let mut outline = Self { fenced: fence.map(|fence| (0..code, fence)).into_iter().collect(), ..Self::default() };
+        outline.read(text, code);
+        outline
+    }
+
+    /// Reads what begins at `from`.
+    fn read(&mut self, text: &str, from: usize) {
         let (mut depth, mut open) = (0_usize, None::<Heading>);
-        for (event, range) in Parser::new_ext(text, Options::all()).into_offset_iter() {
+        for (event, range) in Parser::new_ext(&text[from..], Options::all()).into_offset_iter() {
+            let range = from + range.start..from + range.end;
             match event {
                 Event::Start(tag) => {
                     if depth == 0 {
-                        outline.blocks.push(range.start);
-                        // Headings inside of quotations and lists are not the document's.
-                        if let Tag::Heading { level, .. } = tag {
-                            open = Some(Heading::new(range, level));
+                        self.blocks.push(range.start);
+                        match tag {
+                            // Headings inside of quotations and lists are not the document's.
+                            Tag::Heading { level, .. } => open = Some(Heading::new(range, level)),
+                            Tag::CodeBlock(CodeBlockKind::Fenced(_)) => {
+                                self.fenced.extend(Fence::of(&text[range.clone()]).map(|fence| (range, fence)));
+                            }
+                            _ => {}
                         }
                     }
                     depth += 1;
@@ -43,7 +79,7 @@ impl Outline {
                 Event::End(tag) => {
                     depth = depth.saturating_sub(1);
                     if let TagEnd::Heading(_) = tag {
-                        outline.headings.extend(open.take());
+                        self.headings.extend(open.take());
                     }
                 }
                 Event::Text(piece) | Event::Code(piece) | Event::InlineMath(piece) => {
@@ -56,54 +92,59 @@ impl Outline {
                         heading.text.push(' ');
                     }
                 }
-                _ if depth == 0 => outline.blocks.push(range.start),
+                _ if depth == 0 => self.blocks.push(range.start),
                 _ => {}
             }
         }
-        outline
+    }
+
+    /// The fence of the code that `at` is inside of.
+    pub(super) fn fence_at(&self, at: usize) -> Option<Fence> {
+        let index = self.fenced.partition_point(|(range, _)| range.start < at).checked_sub(1)?;
+        let (range, fence) = &self.fenced[index];
+        (at < range.end).then_some(*fence)
+    }
+
+    /// Forgets what begins at `size` or behind it.
+    pub(super) fn truncate(&mut self, size: usize) {
+        self.headings.truncate(self.headings.partition_point(|heading| heading.range.start < size));
+        self.blocks.truncate(self.blocks.partition_point(|block| *block < size));
     }
 
     /// Works out the path of every heading, in at most `room` tokens: the innermost headings are kept, and the last one
-    /// is cut if it does not fit alone.
-    pub(super) fn shorten(&mut self, room: usize, count: &mut dyn FnMut(&str) -> usize) {
-        let mut stack = Vec::<(HeadingLevel, String, usize)>::new();
+    /// is cut if it does not fit alone. `above` is what the text stands under, and becomes what the next one does.
+    pub(super) fn shorten(&mut self, room: usize, above: &mut Above, count: &mut dyn FnMut(&str) -> usize) {
+        self.before = above.path(room);
         for heading in &mut self.headings {
             let text = heading.text.split_whitespace().collect::<Vec<_>>().join(" ");
-            while stack.last().is_some_and(|(level, ..)| *level >= heading.level) {
-                stack.pop();
+            while above.0.last().is_some_and(|(level, ..)| *level >= heading.level) {
+                above.0.pop();
             }
-            let above = stack.len();
+            let outer = above.0.len();
             let (text, tokens) = fit(text, room, count);
-            stack.push((heading.level, text, tokens));
-            let mut left = room;
-            let kept = stack.iter().rev().take_while(|(_, _, tokens)| {
-                let fits = *tokens <= left;
-                left = left.saturating_sub(*tokens);
-                fits
-            });
-            let mut path = kept.map(|(_, text, _)| text.clone()).collect::<Vec<_>>();
-            path.reverse();
-            heading.above = above.min(path.len().saturating_sub(1));
-            heading.tokens = room - left.min(room);
-            heading.path = path;
+            above.0.push((heading.level, text, tokens));
+            (heading.path, heading.tokens) = above.path(room);
+            heading.above = outer.min(heading.path.len().saturating_sub(1));
         }
     }
 
     /// Headings above the text that begins at `at`; a heading that begins there is not above itself.
     pub(super) fn path_at(&self, at: usize) -> Vec<String> {
-        let Some(index) = self.headings.partition_point(|heading| heading.range.start <= at).checked_sub(1) else {
-            return Vec::new();
+        let index = self.headings.partition_point(|heading| heading.range.start <= at).checked_sub(1);
+        let path = match index.map(|index| &self.headings[index]) {
+            None => self.before.0.as_slice(),
+            Some(heading) if at < heading.range.end => &heading.path[..heading.above],
+            Some(heading) => heading.path.as_slice(),
         };
-        let heading = &self.headings[index];
-        let depth = if at < heading.range.end { heading.above } else { heading.path.len() };
-        heading.path[..depth].iter().filter(|text| !text.is_empty()).cloned().collect()
+        path.iter().filter(|text| !text.is_empty()).cloned().collect()
     }
 
     /// Most tokens that the headings above any chunk of this segment have.
     pub(super) fn largest_context(&self, segment: &Range<usize>) -> usize {
-        let first = self.headings.partition_point(|heading| heading.range.start <= segment.start).saturating_sub(1);
-        let inside = self.headings[first..].iter().take_while(|heading| heading.range.start < segment.end);
-        inside.map(|heading| heading.tokens).max().unwrap_or(0)
+        let first = self.headings.partition_point(|heading| heading.range.start <= segment.start).checked_sub(1);
+        let before = if first.is_none() { self.before.1 } else { 0 };
+        let inside = self.headings[first.unwrap_or(0)..].iter().take_while(|heading| heading.range.start < segment.end);
+        inside.map(|heading| heading.tokens).fold(before, usize::max)
     }
 
     /// Whether a stretch holds headings and nothing else.
@@ -116,6 +157,36 @@ impl Outline {
     /// Whether a heading begins at `at`.
     pub(super) fn is_heading(&self, at: usize) -> bool {
         self.headings.binary_search_by_key(&at, |heading| heading.range.start).is_ok()
+    }
+}
+
+/// What opens fenced code, and so what ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fence {
+    mark: char,
+    length: usize,
+}
+
+impl Fence {
+    /// The fence at the start of `code`.
+    fn of(code: &str) -> Option<Self> {
+        let code = code.trim_start_matches(' ');
+        let mark = code.chars().next().filter(|mark| matches!(mark, '`' | '~'))?;
+        Some(Self { mark, length: code.chars().take_while(|c| *c == mark).count() })
+    }
+
+    /// Where the code ends that goes on in `text`: behind the line of its closing fence.
+    fn end_in(self, text: &str) -> Option<usize> {
+        let mut end = 0;
+        for line in text.split_inclusive('\n') {
+            end += line.len();
+            let fence = line.trim_end();
+            let marks = fence.trim_start_matches(' ');
+            if fence.len() - marks.len() <= 3 && marks.len() >= self.length && marks.chars().all(|c| c == self.mark) {
+                return Some(end);
+            }
+        }
+        None
     }
 }
 
@@ -151,8 +222,8 @@ mod tests {
     use super::*;
 
     fn outline(text: &str, room: usize) -> Outline {
-        let mut outline = Outline::of_markdown(text);
-        outline.shorten(room, &mut |text| text.split_whitespace().count());
+        let mut outline = Outline::of_markdown(text, None);
+        outline.shorten(room, &mut Above::default(), &mut |text| text.split_whitespace().count());
         outline
     }
 

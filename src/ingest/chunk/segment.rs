@@ -72,7 +72,7 @@ mod tests {
         for text in
             ["x".repeat(100_000), "中文。".repeat(20_000), "a line\n".repeat(20_000), "# h\n\ntext\n\n".repeat(9_000)]
         {
-            let segments = of(&text, &Outline::of_markdown(&text));
+            let segments = of(&text, &Outline::of_markdown(&text, None));
             assert!(segments.iter().all(|segment| segment.len() <= MAX));
             assert_eq!(segments.first().unwrap().start, 0);
             assert!(segments.windows(2).all(|pair| pair[0].end == pair[1].start));

@@ -63,11 +63,10 @@ pub(super) enum Reply {
 pub(super) fn arguments(extractor: &Extractor, request: &ExtractRequest) -> Vec<OsString> {
     // A command line cannot hold NUL, and a hint of this length says nothing more.
     let hint = |text: &str| text.chars().filter(|c| *c != '\0').take(1_000).collect::<String>();
-    let seconds = extractor.limits.timeout.as_secs_f64().ceil() as u64;
     let mut arguments = vec![
         option("path", &request.path),
         option("memory", extractor.limits.memory.to_string()),
-        option("cpu-seconds", seconds.max(1).to_string()),
+        option("cpu-seconds", extractor.limits.cpu_seconds().to_string()),
         option("max-text-bytes", extractor.limits.max_text_bytes.to_string()),
     ];
     arguments.extend(request.filename.as_deref().map(|name| option("filename", hint(name))));

@@ -27,9 +27,11 @@ fn choose(bytes: &[u8], declared: &[String]) -> &'static Encoding {
     if !escapes && std::str::from_utf8(bytes).is_ok() {
         return UTF_8;
     }
-    let mut labels = declared.iter().filter_map(|label| Encoding::for_label(label.trim().as_bytes()));
-    if let (Some(first), true) = (labels.next(), labels.all(|_| false)) {
-        // One declaration, and the bytes agree. (A file that declares UTF-8 and is not has been ruled out above.)
+    let mut declared = declared.iter().filter_map(|label| Encoding::for_label(label.trim().as_bytes()));
+    if let Some(first) = declared.next()
+        && declared.all(|other| other == first)
+    {
+        // One charset is declared, and the bytes agree. (A file that declares UTF-8 and is not has been ruled out above.)
         if first != UTF_8 && first.decode_without_bom_handling_and_without_replacement(bytes).is_some() {
             return first;
         }

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use percent_encoding::percent_decode_str;
+
 use super::failure::{Reading, malformed};
 use super::package::Package;
 use super::pptx::resolve;
@@ -17,19 +19,32 @@ pub(super) fn read(bytes: &[u8]) -> Reading<Draft> {
     let book = package.xml(&root)?.ok_or_else(|| malformed("its table of contents is missing"))?;
     let book = Book::parse(&book, &root)?;
     let folder = root.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let mut texts = Vec::new();
-    for id in &book.spine {
-        let Some(target) = book.manifest.get(id) else { continue };
-        // A link may carry a fragment and escapes.
-        let target = target.split('#').next().unwrap_or_default().replace("%20", " ");
-        let Some(chapter) = package.bytes(&resolve(folder, &target))? else { continue };
+    let (mut texts, mut found) = (Vec::new(), false);
+    for target in book.spine.iter().filter_map(|id| book.manifest.get(id)) {
+        let Some(chapter) = part(&mut package, folder, target)? else { continue };
+        found = true;
         let chapter = html::read(&decode::xml(chapter)).pages.concat();
         if !chapter.is_empty() {
             texts.push(chapter);
         }
     }
+    if !found {
+        return Err(malformed("none of its chapters is in it"));
+    }
     let text = texts.join("\n\n");
     Ok(Draft { media_type: "application/epub+zip", title: book.title, markdown: true, pages: vec![text], paged: false })
+}
+
+/// The part that a link names. Links are percent-encoded, but some writers put names as they are.
+fn part(package: &mut Package<'_>, folder: &str, link: &str) -> Reading<Option<Vec<u8>>> {
+    let path = link.split('#').next().unwrap_or_default();
+    let decoded = percent_decode_str(path).decode_utf8_lossy();
+    for name in [&*decoded, path, link] {
+        if let Some(bytes) = package.bytes(&resolve(folder, name))? {
+            return Ok(Some(bytes));
+        }
+    }
+    Ok(None)
 }
 
 fn root_file(container: &str) -> Reading<Option<String>> {

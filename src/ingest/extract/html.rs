@@ -1,5 +1,7 @@
 //! HTML to Markdown, in one pass over the tokens: no tree is built, so nothing overflows, however deep a page nests.
 
+mod skip;
+mod tags;
 mod writer;
 
 use std::cell::RefCell;
@@ -10,12 +12,16 @@ use html5ever::tokenizer::{BufferQueue, Tag, TagKind, Token, TokenSink, TokenSin
 
 use super::markdown::Markdown;
 use super::read::Draft;
+use skip::Rules;
 use writer::Writer;
+
+/// How often a page is read again because an element that is skipped in it does not end.
+const MAX_UNENDED: usize = 3;
 
 pub(super) fn read(html: &str) -> Draft {
     let (mut title, mut markdown) = convert(html, true);
     if markdown.is_empty() {
-        // A page that is all navigation, or whose navigation never ends, is better than none.
+        // A page that is all navigation is better than none.
         (title, markdown) = convert(html, false);
     }
     let pages = vec![markdown.into_text()];
@@ -27,8 +33,22 @@ pub(super) fn write(html: &str) -> Markdown {
     convert(html, false).1
 }
 
+/// An element that is skipped and has no end would take the rest of the page with it: then the page is read again, and
+/// that element too.
 fn convert(html: &str, drop_navigation: bool) -> (Option<String>, Markdown) {
-    let sink = Sink(RefCell::new(Writer::new(drop_navigation)));
+    let mut rules = Rules::new(drop_navigation);
+    loop {
+        let writer = write_by(&rules, html);
+        match writer.unended() {
+            None => return writer.finish(),
+            Some(element) if rules.shown.len() < MAX_UNENDED => rules.shown.push(element),
+            Some(element) => rules.shown_from = element,
+        }
+    }
+}
+
+fn write_by(rules: &Rules, html: &str) -> Writer {
+    let sink = Sink(RefCell::new(Writer::new(rules.clone())));
     let tokenizer = Tokenizer::new(sink, TokenizerOpts::default());
     let input = BufferQueue::default();
     input.push_back(StrTendril::from(html));
@@ -37,7 +57,7 @@ fn convert(html: &str, drop_navigation: bool) -> (Option<String>, Markdown) {
         let _ = tokenizer.feed(&input);
     }
     tokenizer.end();
-    tokenizer.sink.0.into_inner().finish()
+    tokenizer.sink.0.into_inner()
 }
 
 #[derive(Debug)]
@@ -109,6 +129,29 @@ mod tests {
             "text"
         );
         assert_eq!(text("<nav>only"), "only");
+    }
+
+    #[test]
+    fn what_does_not_end_hides_nothing_after_it() {
+        assert_eq!(text("<nav>a</nav><p>one<nav>menu<p>two<nav>b</nav><p>three"), "one\n\nmenu\n\ntwo\n\nthree");
+        assert_eq!(text("<p>one<div hidden>note<p>two"), "one\n\nnote\n\ntwo");
+        let many = format!("<div hidden>x</div>{}end", "<div hidden>open<p>".repeat(50));
+        let many = text(&many);
+        assert!(many.ends_with("open\n\nend") && !many.contains('x'), "{many}");
+        // What is no markup is no text, with an end or without one.
+        assert_eq!(text("<p>one<style>p {}<p>two"), "one");
+    }
+
+    #[test]
+    fn a_head_ends_with_the_first_tag_of_a_body() {
+        for begun in ["<html><head><title>T</title>", "<head><title>T</title><meta charset=utf-8><link rel=x>"] {
+            for body in ["<main>text", "<span>text</span>", "<h4>text</h4>", "<ul><li>text", "text"] {
+                let draft = read(&format!("{begun}<style>p {{}}</style><script>1 < 2</script>{body}"));
+                assert_eq!(draft.title.as_deref(), Some("T"));
+                assert!(draft.pages.concat().trim_start_matches(['#', '-', ' ']) == "text", "{begun}{body}");
+            }
+        }
+        assert_eq!(text("<head><title>a</title><title>b</title><noscript>c</noscript></head>d"), "d");
     }
 
     #[test]

@@ -176,6 +176,21 @@ mod tests {
     }
 
     #[test]
+    fn a_declared_charset_is_read() {
+        let reader = Reader { pdfium: None, max_text_bytes: 1 << 20 };
+        // Too short to be told by its bytes.
+        let (bytes, _, _) = encoding_rs::GBK.encode("发票 α");
+        for declared in ["text/plain; charset=gbk", "text/plain;charset=\"GBK\"", "text/html; charset=gbk"] {
+            let hints = Hints { filename: None, media_type: Some(declared.into()) };
+            assert_eq!(draft(&reader, &bytes, &hints).unwrap().pages, ["发票 α"], "{declared}");
+        }
+        // A page that declares the same in itself.
+        let (page, _, _) = encoding_rs::GBK.encode("<html><meta charset=gb2312><p>发票 α");
+        let hints = Hints { filename: None, media_type: Some("text/html; charset=gbk".into()) };
+        assert_eq!(draft(&reader, &page, &hints).unwrap().pages, ["发票 α"]);
+    }
+
+    #[test]
     fn titles_of_markdown() {
         assert_eq!(markdown("---\ntitle: \"A b\"\n---\n# C".into()).title.as_deref(), Some("A b"));
         assert_eq!(markdown("text\n# C\n".into()).title.as_deref(), Some("C"));

@@ -1,11 +1,16 @@
 //! Rich text: control words, code pages by font, Unicode escapes, tables as rows.
 
+mod charset;
+mod scan;
+
 use std::collections::HashMap;
 
 use encoding_rs::Encoding;
 
 use super::markdown::Markdown;
 use super::read::Draft;
+use charset::{charset, code_page};
+use scan::{Scanner, Token};
 
 /// Groups that nest deeper are read as if they did not.
 const MAX_DEPTH: usize = 4_096;
@@ -69,8 +74,7 @@ enum Place {
 }
 
 struct Rtf<'a> {
-    bytes: &'a [u8],
-    at: usize,
+    scanner: Scanner<'a>,
     stack: Vec<State>,
     state: State,
     /// Closing braces that were opened beyond `MAX_DEPTH`.
@@ -95,8 +99,7 @@ struct Rtf<'a> {
 impl<'a> Rtf<'a> {
     fn new(bytes: &'a [u8]) -> Self {
         Self {
-            bytes,
-            at: 0,
+            scanner: Scanner::new(bytes),
             stack: Vec::new(),
             state: State { skip: 1, ..State::default() },
             overflow: 0,
@@ -115,23 +118,21 @@ impl<'a> Rtf<'a> {
     }
 
     fn run(&mut self) {
-        while let Some(byte) = self.next() {
-            match byte {
-                b'{' => self.open(),
-                b'}' => self.close(),
-                b'\\' => self.control(),
-                b'\r' | b'\n' | 0 => {}
-                _ if self.to_skip > 0 => self.to_skip -= 1,
-                byte => self.pending.push(byte),
+        while let Some(token) = self.scanner.next() {
+            match token {
+                Token::Open => self.open(),
+                Token::Close => self.close(),
+                Token::Word(word, number) => self.word(&word, number),
+                Token::Optional => self.optional = true,
+                Token::Byte(_) if self.to_skip > 0 => self.to_skip -= 1,
+                Token::Byte(byte) => self.pending.extend(byte),
+                Token::Symbol(symbol) => {
+                    self.decode();
+                    self.push(symbol);
+                }
             }
         }
         self.decode();
-    }
-
-    fn next(&mut self) -> Option<u8> {
-        let byte = self.bytes.get(self.at).copied();
-        self.at += 1;
-        byte
     }
 
     fn open(&mut self) {
@@ -154,55 +155,6 @@ impl<'a> Rtf<'a> {
         }
     }
 
-    /// After a backslash: a symbol, a byte in hexadecimal, or a word with a number.
-    fn control(&mut self) {
-        let Some(symbol) = self.next() else { return };
-        match symbol {
-            b'\'' => {
-                let digits = self.bytes.get(self.at..self.at + 2).and_then(|digits| std::str::from_utf8(digits).ok());
-                self.at += 2;
-                match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-                    _ if self.to_skip > 0 => self.to_skip -= 1,
-                    Some(byte) => self.pending.push(byte),
-                    None => {}
-                }
-            }
-            b'*' => self.optional = true,
-            b'~' => self.push("\u{a0}"),
-            b'_' => self.push("-"),
-            b'\r' | b'\n' => self.word("par", None),
-            b'\\' | b'{' | b'}' => match self.to_skip {
-                0 => self.pending.push(symbol),
-                _ => self.to_skip -= 1,
-            },
-            symbol if symbol.is_ascii_alphabetic() => {
-                let (word, number) = self.read_word();
-                self.word(&word, number);
-            }
-            _ => {}
-        }
-    }
-
-    fn read_word(&mut self) -> (String, Option<i32>) {
-        let start = self.at - 1;
-        while self.bytes.get(self.at).is_some_and(u8::is_ascii_alphabetic) {
-            self.at += 1;
-        }
-        let word = String::from_utf8_lossy(&self.bytes[start..self.at.min(self.bytes.len())]).into_owned();
-        let digits = self.at;
-        if self.bytes.get(self.at) == Some(&b'-') {
-            self.at += 1;
-        }
-        while self.bytes.get(self.at).is_some_and(u8::is_ascii_digit) {
-            self.at += 1;
-        }
-        let number = std::str::from_utf8(&self.bytes[digits..self.at]).ok().and_then(|digits| digits.parse().ok());
-        if self.bytes.get(self.at) == Some(&b' ') {
-            self.at += 1;
-        }
-        (word, number)
-    }
-
     fn word(&mut self, word: &str, number: Option<i32>) {
         if word == "u" {
             return self.unicode(number.unwrap_or(0));
@@ -210,7 +162,7 @@ impl<'a> Rtf<'a> {
         self.decode();
         let optional = std::mem::take(&mut self.optional);
         match word {
-            "bin" => self.at = self.at.saturating_add(usize::try_from(number.unwrap_or(0)).unwrap_or(0)),
+            "bin" => self.scanner.pass(usize::try_from(number.unwrap_or(0)).unwrap_or(0)),
             "ansicpg" => self.code_page = code_page(number.unwrap_or(1252)).unwrap_or(self.code_page),
             "mac" => self.code_page = encoding_rs::MACINTOSH,
             "uc" => self.state.skip = usize::try_from(number.unwrap_or(1)).unwrap_or(1),
@@ -314,41 +266,6 @@ impl<'a> Rtf<'a> {
     }
 }
 
-/// Windows code pages by number.
-fn code_page(number: i32) -> Option<&'static Encoding> {
-    match number {
-        932 => Some(encoding_rs::SHIFT_JIS),
-        936 => Some(encoding_rs::GBK),
-        949 => Some(encoding_rs::EUC_KR),
-        950 => Some(encoding_rs::BIG5),
-        10_000 => Some(encoding_rs::MACINTOSH),
-        65_001 => Some(encoding_rs::UTF_8),
-        number => Encoding::for_label(format!("windows-{number}").as_bytes()),
-    }
-}
-
-/// Charsets of fonts by their number in Windows. 0 is Western, 1 the document's default, 2 symbols.
-fn charset(number: i32) -> Option<&'static Encoding> {
-    match number {
-        0 => Some(encoding_rs::WINDOWS_1252),
-        77 => Some(encoding_rs::MACINTOSH),
-        128 => Some(encoding_rs::SHIFT_JIS),
-        129 | 130 => Some(encoding_rs::EUC_KR),
-        134 => Some(encoding_rs::GBK),
-        136 => Some(encoding_rs::BIG5),
-        161 => Some(encoding_rs::WINDOWS_1253),
-        162 => Some(encoding_rs::WINDOWS_1254),
-        163 => Some(encoding_rs::WINDOWS_1258),
-        177 => Some(encoding_rs::WINDOWS_1255),
-        178 => Some(encoding_rs::WINDOWS_1256),
-        186 => Some(encoding_rs::WINDOWS_1257),
-        204 => Some(encoding_rs::WINDOWS_1251),
-        222 => Some(encoding_rs::WINDOWS_874),
-        238 => Some(encoding_rs::WINDOWS_1250),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -362,6 +279,11 @@ mod tests {
         let rtf =
             r"{\rtf1\ansi\ansicpg1252{\fonttbl{\f0\fcharset238 A;}{\f1\fcharset0 B;}}\f0 \'9eena \f1 caf\'e9\par}";
         assert_eq!(text(rtf), "žena café");
+    }
+
+    #[test]
+    fn symbols_stand_where_they_are_written() {
+        assert_eq!(text(r"{\rtf1 one\~two\_three \{four\} five\|six\par}"), "one\u{a0}two-three {four} fivesix");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What a file is: by content first; by name and declared type only where content cannot tell (csv, Markdown, plain).
 
+mod signature;
+
 use super::failure::{Reading, encrypted, malformed, no_text, too_large, unsupported};
 use super::package::{self, Package};
 use super::read::Hints;
@@ -44,7 +46,7 @@ pub(super) fn kind(bytes: &[u8], hints: &Hints) -> Reading<Kind> {
     if bytes.starts_with(b"\x1f\x8b") {
         return Ok(Kind::Gzip);
     }
-    if let Some(name) = binary_name(bytes) {
+    if let Some(name) = signature::name(bytes) {
         return Err(unsupported(name));
     }
     if let Claim::Pdf | Claim::Package = claim {
@@ -135,43 +137,9 @@ fn compound(bytes: &[u8]) -> Reading<Kind> {
     }
 }
 
-/// Kinds that are recognised only to be refused by name.
-fn binary_name(bytes: &[u8]) -> Option<&'static str> {
-    const NAMES: &[(&[u8], &str)] = &[
-        (b"\x89PNG\r\n\x1a\n", "a picture"),
-        (b"\xff\xd8\xff", "a picture"),
-        (b"GIF87a", "a picture"),
-        (b"GIF89a", "a picture"),
-        (b"BM", "a picture"),
-        (b"II*\0", "a picture"),
-        (b"MM\0*", "a picture"),
-        (b"RIFF", "a picture, sound or film"),
-        (b"ID3", "sound"),
-        (b"OggS", "sound"),
-        (b"\x7fELF", "a program"),
-        (b"MZ", "a program"),
-        (b"7z\xbc\xaf\x27\x1c", "an archive"),
-        (b"Rar!\x1a\x07", "an archive"),
-        (b"\xfd7zXZ\0", "an archive"),
-        (b"BZh", "an archive"),
-        (b"\x28\xb5\x2f\xfd", "an archive"),
-        (b"SQLite format 3\0", "a database"),
-    ];
-    if bytes.get(257..262) == Some(b"ustar") {
-        return Some("an archive");
-    }
-    if bytes.get(4..8) == Some(b"ftyp") {
-        return Some("a film or picture");
-    }
-    let name = NAMES.iter().find(|(magic, _)| bytes.starts_with(magic)).map(|(_, name)| *name)?;
-    // Some of these magics are letters that a text may begin with.
-    let looks_like_text = std::str::from_utf8(bytes).is_ok_and(|text| !text.contains('\0'));
-    (!looks_like_text).then_some(name)
-}
-
 /// Whether bytes that came out of an archive are an archive again.
 pub(super) fn is_archive(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"\x1f\x8b") || binary_name(bytes) == Some("an archive")
+    bytes.starts_with(b"\x1f\x8b") || signature::name(bytes) == Some("an archive")
 }
 
 fn is_archive_name(name: &str) -> bool {
@@ -261,6 +229,8 @@ mod tests {
         assert_eq!(named(b"# a\n", "a").unwrap(), Kind::Plain);
         let declared = Hints { filename: None, media_type: Some("text/csv; charset=utf-8".into()) };
         assert_eq!(kind(b"a,b\n", &declared).unwrap(), Kind::Csv);
+        let (letters, _, _) = encoding_rs::WINDOWS_1252.encode("BMW-Händler");
+        assert_eq!(named(&letters, "notes.txt").unwrap(), Kind::Plain);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
@@ -16,20 +17,31 @@ use crate::error::{Error, ErrorKind, Result};
 const MAX_STDERR: u64 = 16 << 10;
 
 pub(super) async fn run(extractor: &Extractor, request: &ExtractRequest) -> Result<Result<Extracted, Failure>> {
-    let limits = extractor.limits;
-    let child = command(extractor, request)
-        .spawn()
-        .map_err(|error| Error::unavailable("the reader of documents could not be started", error))?;
-    match tokio::time::timeout(limits.timeout, finish(child, limits)).await {
+    let mut command = Command::new(&extractor.program);
+    command.arg("extract").args(child::arguments(extractor, request));
+    hear(command, extractor.limits).await
+}
+
+/// Runs a child to its end, or to the end of its time.
+///
+/// The limit of CPU time says that a document takes too long. Wall-clock time is only a guard round it: a child that has
+/// had twice its CPU time by the clock without using it up did not get a core, or hangs. That is no property of the
+/// document, so it is an error of ours, which the worker tries again a few times.
+async fn hear(mut command: Command, limits: Limits) -> Result<Result<Extracted, Failure>> {
+    confine(&mut command);
+    let child =
+        command.spawn().map_err(|error| Error::unavailable("the reader of documents could not be started", error))?;
+    let wall = Duration::from_secs(limits.cpu_seconds().saturating_mul(2));
+    match tokio::time::timeout(wall, finish(child, limits)).await {
         Ok(outcome) => outcome,
         // The child went down with the future that owned it.
-        Err(_) => Ok(Err(failure::timeout(limits.timeout.as_secs()))),
+        Err(elapsed) => {
+            Err(Error::internal(format!("the reader of documents was not done after {} s", wall.as_secs()), elapsed))
+        }
     }
 }
 
-fn command(extractor: &Extractor, request: &ExtractRequest) -> Command {
-    let mut command = Command::new(&extractor.program);
-    command.arg("extract").args(child::arguments(extractor, request));
+fn confine(command: &mut Command) {
     command
         .env_clear()
         // Each of glibc's arenas reserves 64 MiB of the address space that the child is limited in.
@@ -37,8 +49,9 @@ fn command(extractor: &Extractor, request: &ExtractRequest) -> Command {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        // What a terminal sends to the server's group (Ctrl-C) is the server's to act on.
+        .process_group(0)
         .kill_on_drop(true);
-    command
 }
 
 async fn finish(mut child: Child, limits: Limits) -> Result<Result<Extracted, Failure>> {
@@ -94,6 +107,10 @@ fn died(status: ExitStatus, complained: &str, limits: Limits) -> Result<Result<E
         return Err(Error::new(ErrorKind::Internal, "the reader of documents could not limit itself")
             .with_source(complained.trim().to_owned()));
     }
+    if let Some(HUP | INT | TERM) = status.signal() {
+        // The machine or the service is being stopped.
+        return Err(Error::unavailable("the reader of documents was told to stop", status.to_string()));
+    }
     tracing::debug!(%status, stderr = complained.trim(), "extraction child died");
     // Rust and C++ say so when an allocation fails; the kernel's own killer sends SIGKILL.
     let says_memory =
@@ -102,7 +119,7 @@ fn died(status: ExitStatus, complained: &str, limits: Limits) -> Result<Result<E
     let is_silent = complained.trim().is_empty();
     Ok(Err(match status.signal() {
         Some(ABRT) if is_silent => out_of_memory(),
-        Some(XCPU) => failure::timeout(limits.timeout.as_secs()),
+        Some(XCPU) => failure::timeout(limits.cpu_seconds()),
         Some(KILL) => out_of_memory(),
         _ if says_memory => out_of_memory(),
         _ => failure::malformed("it crashes the program that reads it"),
@@ -110,8 +127,11 @@ fn died(status: ExitStatus, complained: &str, limits: Limits) -> Result<Result<E
 }
 
 // Signal numbers that are the same on every Linux and BSD this runs on.
+const HUP: i32 = 1;
+const INT: i32 = 2;
 const ABRT: i32 = 6;
 const KILL: i32 = 9;
+const TERM: i32 = 15;
 const XCPU: i32 = 24;
 
 /// The pieces of a command line, each `--name=value`, so that no value is taken for an option.
@@ -142,5 +162,30 @@ mod tests {
         assert_eq!(reason(1 << 8, ""), FailureReason::Malformed);
         let unlimited = died(ExitStatus::from_raw(child::EXIT_BAD_START << 8), "no", Limits::default());
         assert_eq!(unlimited.unwrap_err().kind(), ErrorKind::Internal);
+        for signal in [HUP, INT, TERM] {
+            let stopped = died(ExitStatus::from_raw(signal), "", Limits::default());
+            assert!(stopped.unwrap_err().is_transient(), "signal {signal}");
+        }
+    }
+
+    async fn shell(script: &str, seconds: u64) -> Result<Result<Extracted, Failure>> {
+        let mut command = Command::new("/bin/sh");
+        command.arg("-c").arg(script);
+        hear(command, Limits { timeout: Duration::from_secs(seconds), ..Limits::default() }).await
+    }
+
+    #[tokio::test]
+    async fn time_by_the_clock_alone_is_not_held_against_the_document() {
+        let slow = shell("exec sleep 60", 1).await.unwrap_err();
+        assert_eq!(slow.kind(), ErrorKind::Internal);
+        let busy = shell("ulimit -S -t 1; while :; do :; done", 5).await.unwrap().unwrap_err();
+        assert_eq!(busy.reason, FailureReason::Timeout);
+    }
+
+    #[tokio::test]
+    async fn a_child_leads_a_group_of_its_own() {
+        let failed = r#"{"failed":{"reason":"no_text","detail":"none"}}"#;
+        let script = format!("read -r _ _ _ _ group _ < /proc/self/stat; [ $group = $$ ] && echo '{failed}'");
+        assert_eq!(shell(&script, 5).await.unwrap().unwrap_err().reason, FailureReason::NoText);
     }
 }

@@ -2,17 +2,9 @@
 
 use html5ever::tokenizer::Tag;
 
-use super::super::markdown::Markdown;
-
-/// Content that is no text of the page.
-const DROPPED: [&str; 14] = [
-    "script", "style", "noscript", "template", "svg", "iframe", "object", "noembed", "noframes", "head", "select",
-    "datalist", "audio", "video",
-];
-
-/// Elements that must have an end tag, so that a hidden one can be skipped to its end.
-const CONTAINERS: [&str; 12] =
-    ["div", "section", "article", "aside", "span", "ul", "ol", "table", "nav", "form", "figure", "details"];
+use super::super::markdown::{Markdown, one_line};
+use super::skip::{Rules, Skipper};
+use super::tags::{attribute, is_block};
 
 /// Lists and tables that are followed into each other; deeper ones are read as text.
 const MAX_NESTING: usize = 64;
@@ -35,7 +27,7 @@ struct Table {
 
 #[derive(Debug)]
 pub(super) struct Writer {
-    drop_navigation: bool,
+    skipper: Skipper,
     title: Option<String>,
     in_title: bool,
     out: Markdown,
@@ -45,14 +37,12 @@ pub(super) struct Writer {
     lists: Vec<List>,
     tables: Vec<Table>,
     preformatted: usize,
-    /// The element that is being skipped, and how many of its name are open.
-    skipping: Option<(String, usize)>,
 }
 
 impl Writer {
-    pub(super) fn new(drop_navigation: bool) -> Self {
+    pub(super) fn new(rules: Rules) -> Self {
         Self {
-            drop_navigation,
+            skipper: Skipper::new(rules),
             title: None,
             in_title: false,
             out: Markdown::default(),
@@ -62,8 +52,12 @@ impl Writer {
             lists: Vec::new(),
             tables: Vec::new(),
             preformatted: 0,
-            skipping: None,
         }
+    }
+
+    /// The number of the element that is being skipped.
+    pub(super) fn unended(&self) -> Option<usize> {
+        self.skipper.unended()
     }
 
     pub(super) fn finish(mut self) -> (Option<String>, Markdown) {
@@ -71,14 +65,14 @@ impl Writer {
         while !self.tables.is_empty() {
             self.end_table();
         }
-        (self.title.map(|title| super::super::markdown::one_line(&title)).filter(|title| !title.is_empty()), self.out)
+        (self.title.map(|title| one_line(&title)).filter(|title| !title.is_empty()), self.out)
     }
 
     pub(super) fn text(&mut self, text: &str) {
         if self.in_title {
             return self.title.get_or_insert_default().push_str(text);
         }
-        if self.skipping.is_some() {
+        if self.skipper.is_skipping() {
             return;
         }
         if self.preformatted > 0 {
@@ -94,29 +88,11 @@ impl Writer {
 
     pub(super) fn open(&mut self, tag: &Tag) {
         let name = &*tag.name;
-        if name == "title"
-            && self.title.is_none()
-            && self.skipping.as_ref().is_none_or(|(skipped, _)| skipped == "head")
-        {
+        if name == "title" && self.title.is_none() && !self.skipper.is_skipping() {
             self.in_title = !tag.self_closing;
-            return;
+        } else if !self.skipper.skips_start(tag) {
+            self.begin(name, tag);
         }
-        if let Some((skipped, depth)) = &mut self.skipping {
-            *depth += usize::from(*skipped == name && !tag.self_closing);
-            // A page may leave out the end of its head.
-            if skipped == "head" && matches!(name, "body" | "p" | "div" | "h1" | "h2" | "table") {
-                self.skipping = None;
-            } else {
-                return;
-            }
-        }
-        if self.is_dropped(tag) {
-            if !tag.self_closing {
-                self.skipping = Some((name.to_owned(), 1));
-            }
-            return;
-        }
-        self.begin(name, tag);
     }
 
     fn begin(&mut self, name: &str, tag: &Tag) {
@@ -166,13 +142,7 @@ impl Writer {
             self.in_title = false;
             return;
         }
-        if let Some((skipped, depth)) = &mut self.skipping {
-            if *skipped == name {
-                *depth -= 1;
-                if *depth == 0 {
-                    self.skipping = None;
-                }
-            }
+        if self.skipper.skips_end(name) {
             return;
         }
         match name {
@@ -196,23 +166,6 @@ impl Writer {
             name if is_block(name) && self.preformatted == 0 => self.flush(),
             _ => {}
         }
-    }
-
-    fn is_dropped(&self, tag: &Tag) -> bool {
-        let name = &*tag.name;
-        if DROPPED.contains(&name) {
-            return true;
-        }
-        if !CONTAINERS.contains(&name) {
-            return false;
-        }
-        let hidden = attribute(tag, "hidden").is_some()
-            || attribute(tag, "style").is_some_and(|style| {
-                let style = style.replace(' ', "").to_lowercase();
-                style.contains("display:none") || style.contains("visibility:hidden")
-            });
-        let navigation = name == "nav" || attribute(tag, "role").as_deref() == Some("navigation");
-        hidden || (self.drop_navigation && navigation)
     }
 
     fn line_break(&mut self) {
@@ -298,55 +251,4 @@ impl Writer {
             .collect::<Vec<_>>();
         self.target().table(&rows);
     }
-}
-
-fn attribute(tag: &Tag, name: &str) -> Option<String> {
-    tag.attrs.iter().find(|attribute| &*attribute.name.local == name).map(|attribute| attribute.value.to_string())
-}
-
-fn is_block(name: &str) -> bool {
-    matches!(
-        name,
-        "p" | "div"
-            | "section"
-            | "article"
-            | "aside"
-            | "header"
-            | "footer"
-            | "main"
-            | "nav"
-            | "body"
-            | "html"
-            | "form"
-            | "fieldset"
-            | "figure"
-            | "figcaption"
-            | "blockquote"
-            | "address"
-            | "dl"
-            | "dt"
-            | "dd"
-            | "hr"
-            | "h1"
-            | "h2"
-            | "h3"
-            | "h4"
-            | "h5"
-            | "h6"
-            | "li"
-            | "tr"
-            | "td"
-            | "th"
-            | "thead"
-            | "tbody"
-            | "tfoot"
-            | "caption"
-            | "center"
-            | "details"
-            | "summary"
-            | "option"
-            | "legend"
-            | "textarea"
-            | "button"
-    )
 }
