@@ -292,15 +292,25 @@ fn display_name(sent: &str) -> Option<String> {
     (!shown.is_empty() && shown.chars().any(|c| c != '.')).then(|| shown.to_owned())
 }
 
-/// The media type of a part, if it says anything.
+/// The media type of a part, if it says anything, with its charset, if it names one.
 fn declared_type(sent: &str) -> Option<String> {
-    let kind = sent.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let sent = sent.to_ascii_lowercase();
+    let mut parts = sent.split(';').map(str::trim);
+    let kind = parts.next().unwrap_or_default();
+    let charset = parts.find_map(|part| part.strip_prefix("charset="));
+    let charset = charset.map(|name| name.trim_matches('"'));
     let token = |part: &str| {
         let allowed = |c: u8| c.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&c);
         !part.is_empty() && part.len() <= 127 && part.bytes().all(allowed)
     };
     let (family, name) = kind.split_once('/')?;
-    (token(family) && token(name) && kind != "application/octet-stream").then_some(kind)
+    if !token(family) || !token(name) || kind == "application/octet-stream" {
+        return None;
+    }
+    Some(match charset.filter(|charset| token(charset)) {
+        Some(charset) => format!("{kind}; charset={charset}"),
+        None => kind.to_owned(),
+    })
 }
 
 #[cfg(test)]

@@ -40,6 +40,9 @@ fn check_title(title: &str) -> Result<()> {
     if title.chars().count() > MAX_TITLE {
         return Err(Error::invalid("/title", format!("title may have at most {MAX_TITLE} characters")));
     }
+    if title.chars().any(char::is_control) {
+        return Err(Error::invalid("/title", "title may not have line breaks or control characters"));
+    }
     Ok(())
 }
 
