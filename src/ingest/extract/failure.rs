@@ -23,7 +23,7 @@ pub(super) fn malformed(what: impl std::fmt::Display) -> Failure {
     )
 }
 
-pub(in crate::ingest) fn no_text() -> Failure {
+pub(super) fn no_text() -> Failure {
     failure(
         FailureReason::NoText,
         "the file holds no text (a scan or pictures only); run text recognition on it first and upload the result",
@@ -35,8 +35,8 @@ pub(super) fn unsupported(what: impl std::fmt::Display) -> Failure {
     failure(
         FailureReason::Unsupported,
         format!(
-            "the file is {what}, which is not read here; upload txt, md, html, pdf, docx, pptx, xlsx, csv, eml, rtf, \
-             odt or epub"
+            "the file is {what}, which is not read here; upload txt, md, html, csv, tsv, eml, rtf, pdf, epub, docx, \
+             docm, pptx, pptm, xlsx, xlsm, xlsb, xls, odt, ods or odp"
         ),
     )
 }
@@ -51,4 +51,19 @@ pub(super) fn timeout(seconds: u64) -> Failure {
         FailureReason::Timeout,
         format!("reading the file took longer than {seconds} s; split it or save it in a simpler form"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_not_read_is_answered_with_one_line_of_what_is() {
+        let detail = unsupported("a picture").detail;
+        assert!(!detail.contains('\n') && detail.len() < 250, "{detail}");
+        let read = "txt md html csv tsv eml rtf pdf epub docx docm pptx pptm xlsx xlsm xlsb xls odt ods odp";
+        for kind in read.split(' ') {
+            assert!(detail.split([' ', ',']).any(|word| word == kind), "{kind} in {detail}");
+        }
+    }
 }
