@@ -23,7 +23,7 @@ pub(super) fn malformed(what: impl std::fmt::Display) -> Failure {
     )
 }
 
-pub(super) fn no_text() -> Failure {
+pub(in crate::ingest) fn no_text() -> Failure {
     failure(
         FailureReason::NoText,
         "the file holds no text (a scan or pictures only); run text recognition on it first and upload the result",
