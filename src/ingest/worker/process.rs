@@ -8,7 +8,7 @@ use crate::document::{Chunk, Failure, FailureReason, Passage, contextual_text};
 use crate::embedding::Priority;
 use crate::error::Result;
 use crate::ingest::attributes::attributes;
-use crate::ingest::chunk::{ChunkOptions, chunk};
+use crate::ingest::chunk::{ChunkOptions, MAX_CHUNKS, chunk};
 use crate::ingest::extract::{ExtractRequest, Extracted, no_text};
 use crate::telemetry::metrics;
 use crate::vector_store::{Point, Versions};
@@ -16,8 +16,6 @@ use crate::vector_store::{Point, Versions};
 /// Chunks that are embedded and written together: enough to keep every session busy, few enough that progress is seen
 /// and that a document's vectors are never all in memory.
 const BATCH: usize = 32;
-/// Most chunks of a document; a larger one is refused rather than left to fill the store.
-const MAX_CHUNKS: usize = 50_000;
 /// Longest title that is taken from a file, in characters. Files hold whole paragraphs in its place.
 const MAX_FOUND_TITLE: usize = 200;
 
@@ -74,7 +72,7 @@ impl Worker {
             return Ok(Err(no_text()));
         }
         if chunks.len() > MAX_CHUNKS {
-            let detail = format!("the text makes {} chunks, more than {MAX_CHUNKS}; split the file", chunks.len());
+            let detail = format!("the text makes more than {MAX_CHUNKS} chunks; split the file");
             return Ok(Err(Failure { reason: FailureReason::TooLarge, detail }));
         }
         Ok(Ok((title, chunks)))
