@@ -1,5 +1,5 @@
 use super::*;
-use crate::catalog::Content;
+use crate::catalog::{Content, Publication, Publish};
 
 const LEASE: Duration = Duration::from_secs(60);
 
