@@ -1,5 +1,6 @@
 use super::*;
 use crate::catalog::{Content, Publication, Publish};
+use crate::document::{Failure, FailureReason};
 
 const LEASE: Duration = Duration::from_secs(60);
 
@@ -67,7 +68,7 @@ fn an_attempt_that_was_taken_back_may_have_left_points() {
     let again = row.claim(Work::Process, LEASE, at(1));
     assert_eq!((again.record.attempts, again.record.version, again.fresh), (1, 1, false));
     // Should it fail now, what the first attempt left is swept.
-    row.fail(&Failure { reason: crate::document::FailureReason::Malformed, detail: String::new() }, at(2));
+    row.fail(&Failure { reason: FailureReason::Malformed, detail: String::new() }, at(2));
     assert!(row.needs_cleanup);
 
     // The points of a version before, or of a deleted document, are of no fresh one either.
@@ -84,7 +85,7 @@ fn the_same_bytes_take_new_attributes_and_no_new_version() {
     assert_eq!(row.replace(renamed.clone(), at(2)), Replace::Unchanged);
     // A failed version is tried again.
     row.claim(Work::Process, LEASE, at(3));
-    row.fail(&Failure { reason: crate::document::FailureReason::Timeout, detail: String::new() }, at(4));
+    row.fail(&Failure { reason: FailureReason::Timeout, detail: String::new() }, at(4));
     assert!(matches!(row.replace(renamed, at(5)), Replace::Replaced { .. }));
     assert_eq!(row.record.version, 2);
 }
@@ -93,7 +94,7 @@ fn the_same_bytes_take_new_attributes_and_no_new_version() {
 fn garbage_that_comes_during_a_cleanup_stays_for_the_next() {
     let mut row = Row::new(document("one"), 1, at(0));
     row.replace(document("two"), at(1));
-    row.fail(&Failure { reason: crate::document::FailureReason::Malformed, detail: String::new() }, at(2));
+    row.fail(&Failure { reason: FailureReason::Malformed, detail: String::new() }, at(2));
     assert_eq!(row.claim(Work::Cleanup, LEASE, at(3)).garbage, ["one"]);
     row.replace(document("three"), at(4));
     row.cleanup_done();

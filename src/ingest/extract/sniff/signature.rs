@@ -77,10 +77,10 @@ mod tests {
             "MZ heißt Megazyklus; damit rechnet man im Gerät nicht mehr, seit es Megahertz heißt",
             "RIFF-Räte der Küste",
             "ID3-Schlüssel für Musik",
-            "OggS ist kein Wort, aber dafür",
+            "OggS für Töne",
             "BZh1 über alles",
             "GIF89a für Bilder",
-            "The ftyp box of führende Formate",
+            "The ftyp box für Bilder",
             &tar,
         ] {
             let (latin, _, _) = encoding_rs::WINDOWS_1252.encode(text);
