@@ -11,28 +11,17 @@
 #![allow(clippy::print_stdout, reason = "a command that prints a table")]
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Parser;
 use futures::StreamExt;
-use rag_api::catalog::{self, Catalog, Content, NewDocument, Publication, PutMode};
 use rag_api::config::{self, LoadOptions};
-use rag_api::document::{Passage, Principal, Scope, TenantId};
-use rag_api::embedding::{Embedder, Priority};
+use rag_api::document::TenantId;
 use rag_api::error::{Error, Result};
-use rag_api::ingest::chunk::{ChunkOptions, chunk};
-use rag_api::ingest::extract::Extracted;
+use rag_api::eval::{Collection, Index};
 use rag_api::llm::extractive::{ANSWERABLE, Extractive, answerability};
 use rag_api::llm::{GenerationEvent, GenerationRequest, Llm, ScoredPassage};
-use rag_api::resilience::Deadline;
-use rag_api::retrieve::{Backends, Mode, RetrievalRequest, Retriever};
-use rag_api::vector_store::bm25::Bm25;
-use rag_api::vector_store::{self, Point, VectorStore};
-use rag_api::{embedding, models, rerank};
+use rag_api::retrieve::Mode;
 use serde::Deserialize;
-
-const HOUR: Duration = Duration::from_secs(3600);
 
 #[derive(Debug, Parser)]
 struct Cli {
@@ -51,8 +40,6 @@ struct Cli {
 
 #[derive(Debug, Deserialize)]
 struct Record {
-    #[serde(default)]
-    title: String,
     text: String,
     #[serde(default)]
     answers: Vec<String>,
@@ -76,22 +63,15 @@ struct Score {
     question: String,
 }
 
-struct Bench {
-    embedder: Arc<dyn Embedder>,
-    store: Arc<dyn VectorStore>,
-    catalog: Arc<dyn Catalog>,
-    retriever: Retriever,
-    options: ChunkOptions,
-    top_k: usize,
-}
-
 #[tokio::main]
 async fn main() -> Result<()> {
     let cli = Cli::parse();
-    let dir = tempfile::tempdir().map_err(|error| Error::internal("no temporary folder", error))?;
-    let bench = bench(dir.path()).await?;
+    let config = config::load(LoadOptions::default())?.config;
+    let index = Index::new(&config).await?;
+    let top_k = config.retrieve.rerank_top_k;
     for name in &cli.collections {
-        let chunks = bench.load(name, &read(&cli.folder.join(name).join("corpus.jsonl"), None)?).await?;
+        let collection = Collection::read(&cli.folder.join(name))?;
+        let chunks = index.load(&name.parse()?, &collection.documents, |_, _| {}).await?.len();
         println!("{name}: {chunks} chunks");
     }
     let mut scores = Vec::new();
@@ -102,11 +82,11 @@ async fn main() -> Result<()> {
                 false => (Kind::Foreign, cli.questions / 3),
             };
             let questions = read(&cli.folder.join(from).join("queries.jsonl"), Some(count))?;
-            scores.extend(bench.ask(asked, name, kind, questions).await?);
+            scores.extend(ask(&index, top_k, asked, name, kind, questions).await?);
         }
         let near = cli.folder.join(name).join("unanswerable.jsonl");
         if near.exists() {
-            scores.extend(bench.ask(asked, name, Kind::Near, read(&near, Some(cli.questions))?).await?);
+            scores.extend(ask(&index, top_k, asked, name, Kind::Near, read(&near, Some(cli.questions))?).await?);
         }
     }
     report(&cli.collections, &scores);
@@ -120,20 +100,6 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-async fn bench(dir: &Path) -> Result<Bench> {
-    let config = config::load(LoadOptions::default())?.config;
-    models::init_runtime(&config.models)?;
-    let embedder = embedding::build(&config.embedding, &config.models)?;
-    let reranker = rerank::build(&config.rerank, &config.models, &embedder)?;
-    let place = vector_store::Config::Edge { path: dir.join("vectors"), collection: "documents".to_owned() };
-    let store = vector_store::build(&place, embedder.model())?;
-    let catalog = catalog::build(&catalog::Config::Sqlite { path: dir.join("catalog.db") }).await?;
-    let backends = Backends { embedder: embedder.clone(), store: store.clone(), reranker, catalog: catalog.clone() };
-    let options = ChunkOptions { max_tokens: config.ingest.chunk_tokens, overlap: config.ingest.chunk_overlap };
-    let top_k = config.retrieve.rerank_top_k;
-    Ok(Bench { embedder, store, catalog, retriever: Retriever::new(backends, config.retrieve)?, options, top_k })
-}
-
 /// The records of a file, or so many of them, evenly spread.
 fn read(file: &Path, count: Option<usize>) -> Result<Vec<Record>> {
     let wrong = |error: std::io::Error| Error::config(format!("{} cannot be read", file.display())).with_source(error);
@@ -145,100 +111,29 @@ fn read(file: &Path, count: Option<usize>) -> Result<Vec<Record>> {
     lines.map(parse).collect()
 }
 
-impl Bench {
-    /// Loads a collection as a tenant with one document; every record keeps its own title.
-    async fn load(&self, name: &str, corpus: &[Record]) -> Result<usize> {
-        let tenant: TenantId = name.parse()?;
-        let content = Content {
-            filename: None,
-            media_type: "text/plain".to_owned(),
-            bytes: 0,
-            sha256: String::new(),
-            blob: String::new(),
-        };
-        let document = NewDocument {
-            tenant: tenant.clone(),
-            document_id: "corpus".parse()?,
-            owner: Principal::public(),
-            as_admin: true,
-            readers: None,
-            title: None,
-            metadata: None,
-            content,
-            request: None,
-        };
-        self.catalog.put(document, PutMode::Create).await?;
-        let Some(job) = self.catalog.claim(HOUR).await? else { return Err(Error::not_found("job")) };
-        let bm25 = Bm25::new()?;
-        let counter = self.embedder.token_counter();
-        let mut passages = Vec::new();
-        for record in corpus {
-            let extracted = Extracted {
-                media_type: "text/markdown".to_owned(),
-                title: None,
-                text: record.text.clone(),
-                markdown: true,
-                pages: Vec::new(),
+async fn ask(
+    index: &Index,
+    top_k: usize,
+    collection: usize,
+    name: &str,
+    kind: Kind,
+    questions: Vec<Record>,
+) -> Result<Vec<Score>> {
+    let tenant: TenantId = name.parse()?;
+    let scores = futures::stream::iter(questions).map(|question| {
+        let tenant = &tenant;
+        async move {
+            let found = index.retrieve(tenant, &question.text, Mode::Hybrid, true, top_k).await?;
+            let passages = found.passages;
+            let score = answerability(&question.text, &passages);
+            let right = match question.answers.is_empty() || kind != Kind::Own {
+                true => None,
+                false => Some(holds(&extract(&question.text, passages).await?, &question.answers)),
             };
-            for cut in chunk(&extracted, &record.title, &*counter, self.options) {
-                let cut =
-                    rag_api::document::Chunk { chunk_idx: u32::try_from(passages.len()).unwrap_or(u32::MAX), ..cut };
-                passages.push(Passage {
-                    document_id: job.record.document_id.clone(),
-                    version: job.record.version,
-                    title: record.title.clone(),
-                    metadata: job.record.metadata.clone(),
-                    chunk: cut,
-                });
-            }
+            Ok(Score { collection, kind, score, right, question: question.text })
         }
-        let count = passages.len();
-        let points = futures::stream::iter(passages).map(|passage| {
-            let (tenant, bm25) = (tenant.clone(), &bm25);
-            async move {
-                let text = passage.contextual_text();
-                let sparse = bm25.document(&text);
-                let dense = self.embedder.embed(vec![text], Priority::Bulk).await?.pop().unwrap_or_default();
-                Ok::<_, Error>(Point { tenant, principals: vec![Principal::public()], passage, dense, sparse })
-            }
-        });
-        let mut batches = points.buffered(8).chunks(256);
-        while let Some(batch) = batches.next().await {
-            self.store.upsert(batch.into_iter().collect::<Result<_>>()?).await?;
-        }
-        let chunks = u32::try_from(count).unwrap_or(u32::MAX);
-        let (version, access_version) = (job.record.version, job.record.access_version);
-        let publication = Publication { version, chunks, access_version, title: String::new() };
-        self.catalog.publish(&job.lease, &publication).await?;
-        Ok(count)
-    }
-
-    async fn ask(&self, collection: usize, name: &str, kind: Kind, questions: Vec<Record>) -> Result<Vec<Score>> {
-        let scope = Scope::new(name.parse()?, vec![Principal::public()]);
-        let scores = futures::stream::iter(questions).map(|question| {
-            let scope = scope.clone();
-            async move {
-                let request = RetrievalRequest {
-                    scope,
-                    question: question.text.clone(),
-                    top_k: self.top_k,
-                    filter: None,
-                    mode: Mode::Hybrid,
-                    rerank: true,
-                    explain: false,
-                    deadline: Deadline::after(HOUR),
-                };
-                let passages = self.retriever.retrieve(&request).await?.passages;
-                let score = answerability(&question.text, &passages);
-                let right = match question.answers.is_empty() || kind != Kind::Own {
-                    true => None,
-                    false => Some(holds(&extract(&question.text, passages).await?, &question.answers)),
-                };
-                Ok(Score { collection, kind, score, right, question: question.text })
-            }
-        });
-        scores.buffered(2).collect::<Vec<_>>().await.into_iter().collect()
-    }
+    });
+    scores.buffered(2).collect::<Vec<_>>().await.into_iter().collect()
 }
 
 async fn extract(question: &str, passages: Vec<ScoredPassage>) -> Result<String> {

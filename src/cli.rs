@@ -1,6 +1,7 @@
-//! `rag-api serve | worker | ingest | query | keys | migrate | config | openapi | health`.
+//! `rag-api serve | worker | ingest | query | keys | eval | migrate | config | openapi | health`.
 
 mod client;
+mod eval;
 mod ingest;
 mod keys;
 mod query;
@@ -38,6 +39,11 @@ enum Command {
     Keys {
         #[command(subcommand)]
         command: keys::KeysCommand,
+    },
+    /// Measure what retrieval finds, on collections with judgements
+    Eval {
+        #[command(subcommand)]
+        command: eval::EvalCommand,
     },
     /// Bring the database's schema up to date
     Migrate,
@@ -79,6 +85,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Ingest(arguments) => runtime()?.block_on(ingest::ingest(arguments)),
         Command::Query(arguments) => runtime()?.block_on(query::query(arguments)),
         Command::Keys { command } => runtime()?.block_on(keys::keys(load()?.config, command)),
+        Command::Eval { command } => runtime()?.block_on(eval::eval(load()?.config, command)),
         Command::Migrate => runtime()?.block_on(migrate(load()?)),
         Command::Config => say(&config::render(&load()?)),
         Command::Openapi => say(&rag_api::http::openapi_json()),

@@ -17,7 +17,8 @@
 //! **Around them**: [`app`] builds everything from a [`config::Config`] and runs it; [`auth`] says who asks;
 //! [`resilience`] has deadlines, retries and breakers; [`http`] is the only module that knows status codes;
 //! [`telemetry`] has logs and metrics; [`models`] finds model files; [`document`] and [`error`] have what all share;
-//! [`hold`] lets the crash tests stop a real process at a named point.
+//! [`hold`] lets the crash tests stop a real process at a named point; [`eval`] measures retrieval on collections with
+//! judgements.
 //!
 //! # Invariants
 //!
@@ -58,6 +59,7 @@ pub mod config;
 pub mod document;
 pub mod embedding;
 pub mod error;
+pub mod eval;
 pub mod hold;
 pub mod http;
 pub mod ingest;
