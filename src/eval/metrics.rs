@@ -60,7 +60,7 @@ mod tests {
     fn ndcg_discounts_and_normalises() {
         near(ndcg(&ranking("xbca"), &judgements(), 10), (0.630_929_75 + 0.861_353_12) / 3.130_929_75);
         near(ndcg(&ranking("xbca"), &judgements(), 2), 0.630_929_75 / 2.630_929_75);
-        near(ndcg(&ranking("abd"), &judgements(), 10), 1.0);
+        near(ndcg(&ranking("adb"), &judgements(), 10), 1.0);
         near(ndcg(&ranking("xyz"), &judgements(), 10), 0.0);
         near(ndcg(&ranking("a"), &Judgements::new(), 10), 0.0);
     }
