@@ -4,6 +4,7 @@ mod client;
 mod eval;
 mod ingest;
 mod keys;
+mod progress;
 mod query;
 mod serve;
 

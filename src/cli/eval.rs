@@ -4,17 +4,17 @@ use std::collections::HashSet;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use futures::{StreamExt, TryStreamExt};
-use indicatif::{ProgressBar, ProgressStyle};
 use rag_api::config::Config;
 use rag_api::document::TenantId;
 use rag_api::error::{Error, Result};
 use rag_api::eval::collection::Query;
 use rag_api::eval::{Collection, Index, metrics};
 use rag_api::retrieve::Mode;
+
+use super::progress::bar;
 
 /// Passages that are retrieved for a question: enough for [`DEPTH`] documents of several passages each.
 const PASSAGES: usize = 200;
@@ -113,7 +113,7 @@ fn ways(index: &Index) -> Vec<Way> {
 }
 
 async fn load(index: &Index, tenant: &TenantId, collection: &Collection) -> Result<Vec<usize>> {
-    let bar = bar(&format!("{}: embedding", collection.name));
+    let bar = bar(0, format!("{}: embedding", collection.name));
     let owners = index.load(tenant, &collection.documents, |done, all| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
@@ -131,8 +131,7 @@ async fn measure(
     owners: &[usize],
     way: &Way,
 ) -> Result<Vec<Scores>> {
-    let bar = bar(&format!("{}: {}", collection.name, way.name));
-    bar.set_length(collection.queries.len() as u64);
+    let bar = bar(collection.queries.len() as u64, format!("{}: {}", collection.name, way.name));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let asked = futures::stream::iter(&collection.queries).map(|query| {
         let bar = &bar;
@@ -192,14 +191,4 @@ fn row(scores: &Scores, separator: &str) -> String {
 fn line(way: &str, scores: &Scores) -> String {
     let cells: Vec<String> = METRICS.iter().zip(scores).map(|(metric, score)| format!("{metric} {score:.4}")).collect();
     format!("  {way:<28} {}", cells.join("  "))
-}
-
-fn bar(doing: &str) -> ProgressBar {
-    let bar = ProgressBar::no_length();
-    if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} {elapsed} (left: {eta})") {
-        bar.set_style(style.progress_chars("=> "));
-    }
-    bar.set_prefix(doing.to_owned());
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
 }

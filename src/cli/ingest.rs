@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use clap::Args;
 use futures::StreamExt;
-use indicatif::{ProgressBar, ProgressStyle};
 use rag_api::document::hex;
 use rag_api::error::{Error, Result};
 use reqwest::{Method, StatusCode, multipart};
@@ -15,6 +14,7 @@ use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
 use super::client::{self, Client, ServerArgs};
+use super::progress::bar;
 
 /// Files that are uploaded at once.
 const UPLOADS: usize = 4;
@@ -247,16 +247,4 @@ async fn wait(
 fn reason(error: &serde_json::Value) -> String {
     let part = |name: &str| error[name].as_str().unwrap_or("unknown").to_owned();
     format!("{}: {}", part("reason"), part("detail"))
-}
-
-/// Hidden by itself where standard error is no terminal.
-fn bar(length: u64, doing: &'static str) -> ProgressBar {
-    let bar = ProgressBar::new(length);
-    let style = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} {elapsed} (left: {eta}) {wide_msg}");
-    if let Ok(style) = style {
-        bar.set_style(style.progress_chars("=> "));
-    }
-    bar.set_prefix(doing);
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
 }

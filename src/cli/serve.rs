@@ -31,8 +31,7 @@ pub(crate) fn serve(mut config: Config, arguments: &ServeArgs) -> Result<()> {
     if arguments.no_worker {
         config.ingest.concurrency = 0;
     }
-    let runtime = super::runtime()?;
-    let served = runtime.block_on(async {
+    run(async {
         let stop = stop_on_signal()?;
         // The ports first: a taken one is known before models are loaded.
         let api = bind(config.http.listen, "RAG_LISTEN").await?;
@@ -47,30 +46,29 @@ pub(crate) fn serve(mut config: Config, arguments: &ServeArgs) -> Result<()> {
             tracing::info!(%address, "listening");
         }
         app.run(Listeners { api, metrics }, stop).await
-    });
-    end(runtime);
-    served
+    })
 }
 
 pub(crate) fn work(config: Config) -> Result<()> {
     if config.ingest.concurrency == 0 {
         return Err(Error::config("RAG_WORKER_CONCURRENCY is 0: this worker would do nothing"));
     }
-    let runtime = super::runtime()?;
-    let worked = runtime.block_on(async {
+    run(async {
         let stop = stop_on_signal()?;
         let app = App::build(config).await?;
         let Some(worker) = &app.worker else { return Ok(()) };
         worker.run(stop).await?;
         app.store.flush().await
-    });
-    end(runtime);
-    worked
+    })
 }
 
-/// Blocking work that is still at it (building an index, cutting a long text) is begun anew by the next process.
-fn end(runtime: tokio::runtime::Runtime) {
+/// Runs to the end. Blocking work that is still at it then (building an index, cutting a long text) is begun anew by the
+/// next process.
+fn run(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let runtime = super::runtime()?;
+    let done = runtime.block_on(work);
     runtime.shutdown_timeout(LAST_WORK);
+    done
 }
 
 async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {
