@@ -1,4 +1,5 @@
-//! The composition root: [`Config`] → [`App`] → [`App::run`]. Only this module and the command line call a `build`.
+//! The composition root: [`Config`] → [`App`] → [`App::run`]. Only this module, [`crate::eval`] and
+//! the command line call a `build`.
 
 use std::sync::Arc;
 

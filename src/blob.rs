@@ -104,10 +104,8 @@ impl Blobs {
     pub async fn remove_unfinished(&self, age: Duration) -> Result<()> {
         let folder = self.folder.clone();
         let work = tokio::task::spawn_blocking(move || remove_unfinished(&folder, age));
-        let unavailable = |error: Box<dyn std::error::Error + Send + Sync>| {
-            Error::unavailable("the originals are not available", error)
-        };
-        work.await.map_err(|error| unavailable(error.into()))?.map_err(|error| unavailable(error.into()))
+        let removed = work.await.map_err(|error| Error::internal("the sweep of originals failed", error))?;
+        removed.map_err(|error| Error::unavailable("the originals are not available", error))
     }
 
     /// Writes and deletes a small object: the store is there and may be written.
@@ -145,10 +143,7 @@ fn remove_unfinished(folder: &Path, age: Duration) -> std::io::Result<()> {
         let name = entry.file_name();
         let unfinished =
             name.to_string_lossy().rsplit_once('#').is_some_and(|(_, number)| number.parse::<u64>().is_ok());
-        let old = |entry: &std::fs::DirEntry| {
-            Ok::<_, std::io::Error>(entry.metadata()?.modified()?.elapsed().is_ok_and(|past| past >= age))
-        };
-        if unfinished && old(&entry)? {
+        if unfinished && entry.metadata()?.modified()?.elapsed().is_ok_and(|past| past >= age) {
             std::fs::remove_file(entry.path())?;
         }
     }

@@ -22,7 +22,7 @@
 //!
 //! # Invariants
 //!
-//! 1. Only [`app`] and the command line call a `build`. Only [`config`] reads the environment (`clippy.toml` forbids it
+//! 1. Only [`app`], [`eval`] and the command line call a `build`. Only [`config`] reads the environment (`clippy.toml` forbids it
 //!    elsewhere). Only [`http`] knows status codes.
 //! 2. A backend file knows its trait and its vendor, and no sibling. Nothing above a seam has a type parameter.
 //! 3. [`answer::prompt`], [`answer::citation`], [`answer::guard`], [`retrieve::filter`], [`retrieve::fusion`] and

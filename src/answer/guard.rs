@@ -36,9 +36,9 @@ pub struct Sanitised {
 impl Sanitised {
     /// [`crate::error::ErrorKind::Invalid`] at `/query` if nothing remains.
     pub fn check(&self) -> Result<()> {
-        match self.text.chars().any(|c| !c.is_whitespace()) {
-            true => Ok(()),
-            false => Err(Error::invalid("/query", format!("query must be 1 to {MAX_CHARACTERS} characters of text"))),
+        match self.text.is_empty() {
+            true => Err(Error::invalid("/query", format!("query must be 1 to {MAX_CHARACTERS} characters of text"))),
+            false => Ok(()),
         }
     }
 
@@ -85,8 +85,8 @@ fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
         | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
-        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffc}' | '\u{fffe}' | '\u{ffff}' | '\u{1bca0}'..='\u{1bca3}'
-        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffc}' | '\u{fffe}' | '\u{ffff}'
+        | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Takes the first pattern that is found out of the text, and leaves a space in its place.

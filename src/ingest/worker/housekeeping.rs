@@ -52,8 +52,8 @@ impl Worker {
 
     async fn optimize_if_idle(&self) -> Result<()> {
         let stats = self.catalog.stats().await?;
-        let waiting = stats.by_status.get(&Status::Processing).copied().unwrap_or_default();
-        if stats.oldest_queued.is_some() || waiting > 0 {
+        // Those that wait, and those that a worker has.
+        if stats.by_status.get(&Status::Processing).is_some_and(|documents| *documents > 0) {
             return Ok(());
         }
         if self.store.optimize().await? {
