@@ -11,8 +11,6 @@ use async_trait::async_trait;
 use crate::error::Result;
 use crate::models;
 
-pub(crate) use local::cut;
-
 /// What is waiting: a person before a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Priority {
@@ -86,7 +84,7 @@ pub enum Config {
     Local {
         /// Where its files are.
         model: models::ModelSource,
-        /// Single-thread sessions; 0: one per core.
+        /// Single-thread sessions; 0: one per core. (One more is for questions alone.)
         sessions: usize,
     },
 }

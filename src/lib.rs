@@ -66,6 +66,7 @@ pub mod ingest;
 pub mod limit;
 pub mod llm;
 pub mod models;
+mod process;
 pub mod rerank;
 pub mod resilience;
 pub mod retrieve;
