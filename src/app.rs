@@ -180,8 +180,12 @@ fn worker_ended(ended: std::result::Result<Result<()>, tokio::task::JoinError>) 
 }
 
 fn extractor(config: &Config, pdfium: std::path::PathBuf) -> Result<Extractor> {
-    let limits =
-        Limits { memory: config.ingest.extract_memory, timeout: config.ingest.extract_timeout, ..Limits::default() };
+    let limits = Limits {
+        memory: config.ingest.extract_memory,
+        timeout: config.ingest.extract_timeout,
+        at_once: config.ingest.extract_concurrency,
+        ..Limits::default()
+    };
     let program = match &config.ingest.extract_program {
         Some(program) => program.clone(),
         None => std::env::current_exe()

@@ -1,6 +1,6 @@
 //! An ONNX embedding model in this process, on sessions of one thread each.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
@@ -35,15 +35,15 @@ impl LocalEmbedder {
         let tokenizer = Arc::new(files.tokenizer()?);
         let (max_tokens, pooling) = (files.max_tokens()?, files.pooling()?);
         // Every session is tried, which also warms it up; all of them find the same.
-        let found = OnceLock::new();
+        let mut found = None;
         let staff = Staff { shared: models::session_count(sessions), for_questions: 1 };
         let pool = SessionPool::open("embedding", staff, || {
             let session = OnnxSession::open(&environment, files.graph(), OUTPUTS)?;
             let mut session = EmbeddingSession { session, tokenizer: tokenizer.clone(), pooling, max_tokens };
-            let _ = found.set(session.probe()?);
+            found = Some(session.probe()?);
             Ok(session)
         })?;
-        let &(dimensions, has_token_vectors) = found.get().ok_or_else(mixed_up)?;
+        let (dimensions, has_token_vectors) = found.ok_or_else(mixed_up)?;
         let name = model_name(source, &files)?;
         let pool = Arc::new(pool);
         let token_embedder = has_token_vectors

@@ -98,13 +98,10 @@ impl<S: Session> SessionPool<S> {
         Ok(pool)
     }
 
-    /// Opens all sessions at once and starts a thread for each. `name` labels threads and metrics.
-    pub(crate) fn open(name: &'static str, staff: Staff, open: impl Fn() -> Result<S> + Sync) -> Result<Self> {
-        let sessions: Result<Vec<S>> = std::thread::scope(|scope| {
-            let opening: Vec<_> = (0..staff.shared + staff.for_questions).map(|_| scope.spawn(&open)).collect();
-            let panicked = |_| Err(Error::new(ErrorKind::Internal, "opening a model panicked"));
-            opening.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
-        });
+    /// Opens all sessions, one after the other (each reuses what loading the one before it left free: at once, they would
+    /// leave 60 MB that nobody uses), and starts a thread for each. `name` labels threads and metrics.
+    pub(crate) fn open(name: &'static str, staff: Staff, open: impl FnMut() -> Result<S>) -> Result<Self> {
+        let sessions: Result<Vec<S>> = std::iter::repeat_with(open).take(staff.shared + staff.for_questions).collect();
         Self::start(name, sessions?, staff.for_questions)
     }
 

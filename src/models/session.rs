@@ -47,11 +47,7 @@ impl OnnxSession {
     }
 
     /// Runs one text; `read` gets the output's shape and numbers.
-    pub(crate) fn run<T>(
-        &mut self,
-        encoding: &Encoding,
-        read: impl FnOnce(&[i64], &[f32]) -> Result<T>,
-    ) -> Result<T> {
+    pub(crate) fn run<T>(&mut self, encoding: &Encoding, read: impl FnOnce(&[i64], &[f32]) -> Result<T>) -> Result<T> {
         let mut inputs = ort::inputs! {
             "input_ids" => tensor(encoding.get_ids())?,
             "attention_mask" => tensor(encoding.get_attention_mask())?,
@@ -102,7 +98,8 @@ pub(crate) fn encode(tokenizer: &Tokenizer, text: &str, passage: Option<&str>, m
         added.added_tokens(second.is_some())
     });
     let params = TruncationParams { max_length: max_tokens.saturating_sub(special), ..TruncationParams::default() };
-    let (first, second) = tokenizers::utils::truncation::truncate_encodings(first, second, &params).map_err(unreadable)?;
+    let (first, second) =
+        tokenizers::utils::truncation::truncate_encodings(first, second, &params).map_err(unreadable)?;
     tokenizer.post_process(first, second, true).map_err(unreadable)
 }
 
