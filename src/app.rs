@@ -16,7 +16,7 @@ use crate::http::{AppState, Services};
 use crate::ingest::Ingester;
 use crate::ingest::attributes::AttributeWriter;
 use crate::ingest::extract::{Extractor, Limits};
-use crate::ingest::worker::Worker;
+use crate::ingest::worker::{Room, Worker};
 use crate::limit::RateLimiter;
 use crate::retrieve::{Backends, Retriever};
 use crate::vector_store::VectorStore;
@@ -106,6 +106,7 @@ impl App {
                 embedder,
                 bm25: Arc::new(Bm25::new()?),
                 extractor: Arc::new(extractor(&config, pdfium)?),
+                room: Room::new(config.ingest.extract_concurrency),
                 attributes,
                 config: config.ingest.clone(),
                 work,
@@ -180,12 +181,8 @@ fn worker_ended(ended: std::result::Result<Result<()>, tokio::task::JoinError>) 
 }
 
 fn extractor(config: &Config, pdfium: std::path::PathBuf) -> Result<Extractor> {
-    let limits = Limits {
-        memory: config.ingest.extract_memory,
-        timeout: config.ingest.extract_timeout,
-        at_once: config.ingest.extract_concurrency,
-        ..Limits::default()
-    };
+    let limits =
+        Limits { memory: config.ingest.extract_memory, timeout: config.ingest.extract_timeout, ..Limits::default() };
     let program = match &config.ingest.extract_program {
         Some(program) => program.clone(),
         None => std::env::current_exe()

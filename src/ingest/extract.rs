@@ -30,14 +30,12 @@ mod tidy;
 mod xml;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
 
 use crate::document::Failure;
-use crate::error::{Error, Result};
+use crate::error::Result;
 pub(super) use failure::no_text;
 
 /// The text of a document, as it is cut into chunks.
@@ -64,13 +62,11 @@ pub struct Limits {
     pub timeout: Duration,
     /// Most bytes of extracted text.
     pub max_text_bytes: u64,
-    /// Children at once; the next file waits.
-    pub at_once: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory: 1 << 30, timeout: Duration::from_secs(25), max_text_bytes: 64 << 20, at_once: 2 }
+        Self { memory: 1 << 30, timeout: Duration::from_secs(25), max_text_bytes: 64 << 20 }
     }
 }
 
@@ -98,21 +94,19 @@ pub struct Extractor {
     program: PathBuf,
     pdfium: Option<PathBuf>,
     limits: Limits,
-    places: Arc<Semaphore>,
 }
 
 impl Extractor {
     /// An extractor that runs `program extract …`. Without `pdfium` a PDF is an error of the installation.
     pub fn new(program: PathBuf, pdfium: Option<PathBuf>, limits: Limits) -> Self {
-        Self { program, pdfium, limits, places: Arc::new(Semaphore::new(limits.at_once)) }
+        Self { program, pdfium, limits }
     }
 
     /// Reads one file. The inner error is the document's; the outer one is ours: no child could be started, no pdfium, a
     /// child that was told to stop, or one that the machine was too busy for.
     ///
-    /// Returns within twice the timeout once it is its turn; dropping the future kills the child.
+    /// Returns within twice the timeout; dropping the future kills the child.
     pub async fn extract(&self, request: &ExtractRequest) -> Result<Result<Extracted, Failure>> {
-        let _place = self.places.acquire().await.map_err(|error| Error::internal("no file is read any more", error))?;
         spawn::run(self, request).await
     }
 }
