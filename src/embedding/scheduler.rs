@@ -188,7 +188,7 @@ fn work<S: Session>(shared: &Shared<S>, mut session: S) {
             }
         };
         drop(queue);
-        metrics::SCHEDULER_BATCH.record(batch.jobs.len() as f64, &[]);
+        metrics::SCHEDULER_BATCH.record(batch.jobs.len() as f64, metrics::NONE);
         let outputs = run_caught(&mut session, &batch.jobs);
         batch.answer(outputs);
     }
