@@ -1,5 +1,15 @@
 //! Every metric, declared once: a name that is not here does not exist, and its doc comment is its help.
 
+use metrics::SharedString;
+
+/// No labels.
+pub const NONE: &[(&str, &str)] = &[];
+
+/// What a label's value may be: a text that is always there costs no copy.
+pub trait Value: Into<SharedString> + Clone {}
+
+impl<T: Into<SharedString> + Clone> Value for T {}
+
 /// A number that only grows.
 #[derive(Debug)]
 pub struct Counter {
@@ -9,7 +19,7 @@ pub struct Counter {
 
 impl Counter {
     /// Adds `n`.
-    pub fn add(&self, n: u64, labels: &[(&'static str, String)]) {
+    pub fn add<V: Value>(&self, n: u64, labels: &[(&'static str, V)]) {
         metrics::counter!(self.name, labels).increment(n);
     }
 }
@@ -23,12 +33,12 @@ pub struct Gauge {
 
 impl Gauge {
     /// Sets it.
-    pub fn set(&self, value: f64, labels: &[(&'static str, String)]) {
+    pub fn set<V: Value>(&self, value: f64, labels: &[(&'static str, V)]) {
         metrics::gauge!(self.name, labels).set(value);
     }
 
     /// Moves it, down where `change` is negative.
-    pub fn add(&self, change: f64, labels: &[(&'static str, String)]) {
+    pub fn add<V: Value>(&self, change: f64, labels: &[(&'static str, V)]) {
         metrics::gauge!(self.name, labels).increment(change);
     }
 }
@@ -43,7 +53,7 @@ pub struct Histogram {
 
 impl Histogram {
     /// Notes a value (seconds where the name ends so).
-    pub fn record(&self, value: f64, labels: &[(&'static str, String)]) {
+    pub fn record<V: Value>(&self, value: f64, labels: &[(&'static str, V)]) {
         metrics::histogram!(self.name, labels).record(value);
     }
 

@@ -36,7 +36,7 @@ impl Worker {
             Err(failure) => return self.fail(job, &failure).await,
         };
         metrics::INGESTED.add(1, &[("outcome", "indexed".to_owned())]);
-        metrics::INGESTED_CHUNKS.add(u64::from(chunks), &[]);
+        metrics::INGESTED_CHUNKS.add(u64::from(chunks), metrics::NONE);
         tracing::info!(document = record.document_id.as_str(), version = record.version, chunks, "document indexed");
         Ok(())
     }
