@@ -31,7 +31,7 @@ pub struct Candidate {
 pub enum RerankUse {
     /// Its order replaces the retrieval order.
     Replace,
-    /// Its order is fused with the retrieval order (reciprocal ranks).
+    /// It is fused with retrieval ([`crate::retrieve::fusion`]).
     Fuse,
 }
 

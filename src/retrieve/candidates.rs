@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
-use super::fusion::{self, Fused, Reordered};
+use super::fusion::{self, Branches, Found, Fused, Method, Reordered};
 use super::{Explanation, RetrievalRequest, Retriever};
 use crate::document::{DocumentId, Passage, Scope, TenantId, Version, point_id};
 use crate::error::Result;
 use crate::telemetry::metrics;
-use crate::vector_store::{Hit, SearchQuery, SearchResults};
+use crate::vector_store::{Hit, SearchQuery, SearchResults, SparseVector};
 
 /// Fewest hits of each branch.
 const MIN_BRANCH: usize = 100;
@@ -28,8 +28,6 @@ pub(super) struct Candidate {
     pub(super) fused: Fused,
     /// Its rank after fusion, from 1.
     pub(super) rank: usize,
-    /// Cosine similarity to the question, where it is known.
-    pub(super) cosine: Option<f32>,
     /// What was found.
     pub(super) passage: Passage,
 }
@@ -44,7 +42,7 @@ impl Candidate {
         Explanation {
             id: self.passage.chunk_id(),
             dense_rank: self.fused.dense.map(|placing| placing.rank),
-            dense_score: self.cosine,
+            dense_score: self.fused.cosine,
             sparse_rank: self.fused.sparse.map(|placing| placing.rank),
             sparse_score: self.fused.sparse.map(|placing| placing.score),
             fused_rank: self.rank,
@@ -98,7 +96,7 @@ impl Retriever {
         let mut round = 1;
         loop {
             let results = self.backends.store.search(&request.scope, query.clone()).await?;
-            let mut found = self.fuse(request.scope.tenant(), results);
+            let mut found = self.fuse(request, query.sparse.as_ref(), results);
             // What was refused before is looked at again: it may have been published meanwhile.
             let mut looked_at: HashSet<_> = query.exclude.iter().cloned().collect();
             looked_at.extend(found.iter().take(keep).map(Candidate::content));
@@ -125,22 +123,42 @@ impl Retriever {
         }
     }
 
-    fn fuse(&self, tenant: &TenantId, mut results: SearchResults) -> Vec<Candidate> {
+    fn fuse(
+        &self,
+        request: &RetrievalRequest,
+        question: Option<&SparseVector>,
+        mut results: SearchResults,
+    ) -> Vec<Candidate> {
+        let tenant = request.scope.tenant();
         let foreign = drop_foreign(tenant, &mut results.dense) + drop_foreign(tenant, &mut results.sparse);
         if foreign > 0 {
             metrics::RECHECK_DROPPED.add(foreign as u64, &[("reason", Refusal::Access.as_str().to_owned())]);
             tracing::error!(foreign, "the vector store let hits of another tenant through");
         }
-        let ranked = |hits: &[Hit]| hits.iter().map(|hit| (hit.id, hit.score)).collect::<Vec<_>>();
-        let fused = fusion::fuse(&ranked(&results.dense), &ranked(&results.sparse), self.weights());
-        // The dense branch's hit last: it is the one that always knows its cosine.
+        let found = |hit: &Hit| Found { id: hit.id, score: hit.score, cosine: hit.cosine };
+        let dense: Vec<_> = results.dense.iter().map(found).collect();
+        let sparse: Vec<_> = results.sparse.iter().map(found).collect();
+        let sparse_bound = self.sparse_bound(question, results.sparse.first());
+        let branches = Branches { dense: &dense, sparse: &sparse, sparse_bound };
+        let fused = fusion::fuse(self.config.fusion, self.weights(request.mode), branches);
         let hits = results.sparse.into_iter().chain(results.dense);
-        let mut hits: HashMap<Uuid, Hit> = hits.map(|hit| (hit.id, hit)).collect();
+        let mut passages: HashMap<Uuid, Passage> = hits.map(|hit| (hit.id, hit.passage)).collect();
         let candidate = |(i, fused): (usize, Fused)| {
-            let hit = hits.remove(&fused.id)?;
-            Some(Candidate { fused, rank: i + 1, cosine: hit.cosine, passage: hit.passage })
+            let passage = passages.remove(&fused.id)?;
+            Some(Candidate { fused, rank: i + 1, passage })
         };
         fused.into_iter().enumerate().filter_map(candidate).collect()
+    }
+
+    /// The highest BM25 that is possible for a question, by its best hit.
+    fn sparse_bound(&self, question: Option<&SparseVector>, best: Option<&Hit>) -> f32 {
+        match (self.config.fusion, question, best) {
+            (Method::Scores, Some(question), Some(best)) => {
+                let terms = self.bm25.document(&best.passage.contextual_text());
+                fusion::bm25_bound(question, &terms, best.score)
+            }
+            _ => 1.0,
+        }
     }
 
     /// Those among `contents` that may not be shown, and why, by one look into the catalog.
