@@ -33,6 +33,8 @@ pub enum RerankUse {
     Replace,
     /// It is fused with retrieval ([`crate::retrieve::fusion`]).
     Fuse,
+    /// The same for a classifier, whose relevances are probabilities, most of them near 0 or 1.
+    FuseProbabilities,
 }
 
 /// Judges passages against a question.

@@ -214,6 +214,10 @@ impl Retriever {
             Some(RerankUse::Fuse) if !relevance.is_empty() => {
                 fusion::fuse_order(self.config.fusion, self.weights(mode), &fused, relevance)
             }
+            Some(RerankUse::FuseProbabilities) if !relevance.is_empty() => {
+                let relevance: Vec<f32> = relevance.iter().copied().map(fusion::soften).collect();
+                fusion::fuse_order(self.config.fusion, self.weights(mode), &fused, &relevance)
+            }
             _ => fusion::replace_order(&fused, relevance),
         }
     }

@@ -196,6 +196,14 @@ pub fn fuse_order(method: Method, weights: Weights, fused: &[f32], relevance: &[
     order
 }
 
+/// A quarter of a probability's log-odds, as a probability: a classifier's 0.98 and 0.9998 differ by as much as its 0.5 and
+/// 0.98, and would be the same beside other scores.
+pub fn soften(probability: f32) -> f32 {
+    let root = |share: f32| share.sqrt().sqrt();
+    let (yes, no) = (root(probability.clamp(0.0, 1.0)), root(1.0 - probability.clamp(0.0, 1.0)));
+    yes / (yes + no)
+}
+
 fn by_relevance(relevance: &[f32]) -> Vec<Reordered> {
     // A NaN counts as irrelevant.
     let score = |(position, &score): (usize, &f32)| Reordered {

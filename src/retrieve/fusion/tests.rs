@@ -169,3 +169,13 @@ fn scores_of_retrieval_and_reranker_are_fused() {
     assert_eq!(order(1.0, &[0.5, 0.5, 0.5], &[0.5, f32::NAN, 0.5]), [0, 2, 1]);
     assert_eq!(order(0.0, &fused, &[0.0, 1.0]), [0, 1, 2, 3]);
 }
+
+#[test]
+fn a_classifiers_certainty_is_softened() {
+    let sigmoid = |logit: f32| 1.0 / (1.0 + (-logit).exp());
+    for logit in [-8.0, -1.0, 0.0, 4.0] {
+        assert!((soften(sigmoid(logit)) - sigmoid(logit / 4.0)).abs() < 1e-3, "{logit}");
+    }
+    assert_eq!((soften(0.0), soften(1.0), soften(2.0)), (0.0, 1.0, 1.0));
+    assert!(soften(f32::NAN).is_nan(), "which counts as irrelevant");
+}
