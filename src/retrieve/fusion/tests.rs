@@ -60,7 +60,8 @@ fn a_cosine_that_is_not_known_is_that_of_the_farthest() {
 
 #[test]
 fn weights_decide() {
-    let (dense, sparse) = (dense(&[(1, 0.5)]), sparse(&[(2, 5.0)]));
+    let (dense, mut sparse) = (dense(&[(1, 0.5)]), sparse(&[(2, 5.0)]));
+    sparse[0].cosine = Some(0.0);
     for method in [RRF, Method::Scores] {
         let more_sparse = Weights { sparse: 3.0, ..WEIGHTS };
         assert_eq!(ids(&fuse_both(method, more_sparse, &dense, &sparse))[0], 2);
