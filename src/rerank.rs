@@ -31,8 +31,10 @@ pub struct Candidate {
 pub enum RerankUse {
     /// Its order replaces the retrieval order.
     Replace,
-    /// Its order is fused with the retrieval order (reciprocal ranks).
+    /// It is fused with retrieval ([`crate::retrieve::fusion`]).
     Fuse,
+    /// The same for a classifier, whose relevances are probabilities, most of them near 0 or 1.
+    FuseProbabilities,
 }
 
 /// Judges passages against a question.

@@ -43,13 +43,13 @@ pub struct Config {
     pub top_k: usize,
     /// The default `top_k` of a request.
     pub rerank_top_k: usize,
-    /// k of reciprocal rank fusion.
-    pub rrf_k: f32,
+    /// What is fused: scores or ranks.
+    pub fusion: fusion::Method,
     /// Weight of the dense branch.
     pub dense_weight: f32,
     /// Weight of the sparse branch.
     pub sparse_weight: f32,
-    /// Weight of the reranker's order beside the retrieval order, where the two are fused.
+    /// Weight of the reranker, where it is fused with retrieval.
     pub rerank_weight: f32,
 }
 
@@ -89,7 +89,7 @@ pub struct Explanation {
     pub sparse_score: Option<f32>,
     /// Rank after fusion.
     pub fused_rank: usize,
-    /// Weighted sum of reciprocal ranks.
+    /// What the fused rank is by, 0..=1.
     pub fused_score: f32,
     /// The reranker's relevance, if it was reranked.
     pub rerank_score: Option<f32>,
@@ -193,7 +193,7 @@ impl Retriever {
         let passage = |place: &Reordered| ScoredPassage {
             passage: candidates[place.position].passage.clone(),
             score: place.score,
-            dense_score: candidates[place.position].cosine,
+            dense_score: candidates[place.position].fused.cosine,
             rerank_score: relevance.get(place.position).copied(),
         };
         retrieval.passages = order.iter().take(request.top_k).map(passage).collect();
@@ -209,18 +209,27 @@ impl Retriever {
 
     /// The final order of the candidates, of which the first `relevance.len()` were reranked.
     fn order(&self, mode: Mode, candidates: &[Candidate], relevance: &[f32]) -> Vec<Reordered> {
-        let best = fusion::best_possible(self.weights(), mode != Mode::Sparse, mode != Mode::Dense);
-        let fused: Vec<f32> = candidates.iter().map(|found| (found.fused.score / best).min(1.0)).collect();
+        let fused: Vec<f32> = candidates.iter().map(|found| found.fused.score).collect();
         match self.backends.reranker.as_ref().map(|reranker| reranker.usage()) {
             Some(RerankUse::Fuse) if !relevance.is_empty() => {
-                fusion::fuse_order(fused.len(), relevance, self.config.rrf_k, self.config.rerank_weight)
+                fusion::fuse_order(self.config.fusion, self.weights(mode), &fused, relevance)
+            }
+            Some(RerankUse::FuseProbabilities) if !relevance.is_empty() => {
+                let relevance: Vec<f32> = relevance.iter().copied().map(fusion::soften).collect();
+                fusion::fuse_order(self.config.fusion, self.weights(mode), &fused, &relevance)
             }
             _ => fusion::replace_order(&fused, relevance),
         }
     }
 
-    fn weights(&self) -> Weights {
-        Weights { k: self.config.rrf_k, dense: self.config.dense_weight, sparse: self.config.sparse_weight }
+    /// A branch that is asked alone has the weight 1.
+    fn weights(&self, mode: Mode) -> Weights {
+        let (dense, sparse) = match mode {
+            Mode::Hybrid => (self.config.dense_weight, self.config.sparse_weight),
+            Mode::Dense => (1.0, 0.0),
+            Mode::Sparse => (0.0, 1.0),
+        };
+        Weights { dense, sparse, rerank: self.config.rerank_weight }
     }
 }
 

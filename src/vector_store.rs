@@ -91,6 +91,8 @@ pub struct SearchResults {
     pub dense: Vec<Hit>,
     /// Hits by BM25 with a score above zero; empty if the branch was not asked for.
     pub sparse: Vec<Hit>,
+    /// The stored terms of the first of `sparse`, which say how high BM25 can be for this question.
+    pub best_terms: SparseVector,
 }
 
 /// Which points of a document to delete. There is no way to write "all points".

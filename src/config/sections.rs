@@ -8,6 +8,7 @@ use super::settings::Settings;
 use super::{Config, backends};
 use crate::error::Result;
 use crate::limit::Quota;
+use crate::retrieve::fusion::Method;
 use crate::{answer, auth, cache, http, ingest, limit, models, retrieve, telemetry};
 
 /// What `listen` and its kin may be.
@@ -148,11 +149,21 @@ fn retrieve(settings: &Settings) -> Result<retrieve::Config> {
     Ok(retrieve::Config {
         top_k: settings.number("retrieval_top_k", 1..=1000)?,
         rerank_top_k: settings.number("rerank_top_k", 1..=answer::MAX_TOP_K)?,
-        rrf_k: settings.number("retrieval_rrf_k", 1.0..=10_000.0)?,
+        fusion: fusion(settings)?,
         dense_weight: settings.number("retrieval_dense_weight", 0.0..=1000.0)?,
         sparse_weight: settings.number("retrieval_sparse_weight", 0.0..=1000.0)?,
         rerank_weight: settings.number("rerank_weight", 0.0..=1000.0)?,
     })
+}
+
+fn fusion(settings: &Settings) -> Result<Method> {
+    let expected = "scores or rrf";
+    let k = settings.number("retrieval_rrf_k", 1.0..=10_000.0)?;
+    match settings.text("retrieval_fusion", expected)? {
+        "scores" => Ok(Method::Scores),
+        "rrf" => Ok(Method::Rrf { k }),
+        _ => Err(settings.unexpected("retrieval_fusion", expected)),
+    }
 }
 
 fn ingest(settings: &Settings) -> Result<ingest::Config> {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
-use super::fusion::{self, Fused, Reordered};
+use super::fusion::{self, Branches, Fused, Method, Reordered, Scored};
 use super::{Explanation, RetrievalRequest, Retriever};
 use crate::document::{DocumentId, Passage, Scope, TenantId, Version, point_id};
 use crate::error::Result;
@@ -15,6 +15,8 @@ use crate::vector_store::{Found, Hit, SearchQuery, SearchResults};
 const MIN_BRANCH: usize = 100;
 /// Hits of each branch for each candidate that is kept.
 const BRANCH_FACTOR: usize = 4;
+/// Hits that are read for each candidate that is kept.
+const SHORTLIST: usize = 2;
 /// Most searches for one question: each goes round what the catalog refused in those before.
 const MAX_ROUNDS: usize = 5;
 
@@ -28,8 +30,6 @@ pub(super) struct Candidate {
     pub(super) fused: Fused,
     /// Its rank after fusion, from 1.
     pub(super) rank: usize,
-    /// Cosine similarity to the question, where it is known.
-    pub(super) cosine: Option<f32>,
     /// What was found.
     pub(super) passage: Passage,
 }
@@ -44,7 +44,7 @@ impl Candidate {
         Explanation {
             id: self.passage.chunk_id(),
             dense_rank: self.fused.dense.map(|placing| placing.rank),
-            dense_score: self.cosine,
+            dense_score: self.fused.cosine,
             sparse_rank: self.fused.sparse.map(|placing| placing.rank),
             sparse_score: self.fused.sparse.map(|placing| placing.score),
             fused_rank: self.rank,
@@ -98,8 +98,9 @@ impl Retriever {
         let mut round = 1;
         loop {
             let results = self.backends.store.search(&request.scope, query.clone()).await?;
-            let fused = self.fuse(&results);
-            let best = &fused[..keep.min(fused.len())];
+            let fused = self.fuse(request, &query, &results, &HashMap::new());
+            // More than are kept, because their places are exact only when their cosines are known.
+            let best = &fused[..(SHORTLIST * keep).min(fused.len())];
             let mut found = self.fetch(&request.scope, &query, best).await?;
             // What was refused before is looked at again: it may have been published meanwhile.
             let mut looked_at: HashSet<_> = query.exclude.iter().cloned().collect();
@@ -121,17 +122,30 @@ impl Retriever {
                 }
                 found.retain(|candidate| !refused.contains_key(&candidate.content()));
             }
-            found.truncate(keep);
-            for (i, candidate) in found.iter_mut().enumerate() {
-                candidate.rank = i + 1;
-            }
-            return Ok(found);
+            return Ok(self.ranked(request, &query, &results, found, keep));
         }
     }
 
-    fn fuse(&self, results: &SearchResults) -> Vec<Fused> {
-        let ranked = |hits: &[Hit]| hits.iter().map(|hit| (hit.id, hit.score)).collect::<Vec<_>>();
-        fusion::fuse(&ranked(&results.dense), &ranked(&results.sparse), self.weights())
+    /// Fuses the branches. `cosines` are those that are known beside the dense branch's.
+    fn fuse(
+        &self,
+        request: &RetrievalRequest,
+        query: &SearchQuery,
+        results: &SearchResults,
+        cosines: &HashMap<Uuid, f32>,
+    ) -> Vec<Fused> {
+        let dense: Vec<_> =
+            results.dense.iter().map(|hit| Scored { id: hit.id, score: hit.score, cosine: Some(hit.score) }).collect();
+        let scored = |hit: &Hit| Scored { id: hit.id, score: hit.score, cosine: cosines.get(&hit.id).copied() };
+        let sparse: Vec<_> = results.sparse.iter().map(scored).collect();
+        let sparse_bound = match (self.config.fusion, &query.sparse, results.sparse.first()) {
+            (Method::Scores, Some(question), Some(best)) => {
+                fusion::bm25_bound(question, &results.best_terms, best.score)
+            }
+            _ => 1.0,
+        };
+        let branches = Branches { dense: &dense, sparse: &sparse, sparse_bound };
+        fusion::fuse(self.config.fusion, self.weights(request.mode), branches)
     }
 
     /// The candidates of these hits; those that went away after the search are left out.
@@ -140,15 +154,37 @@ impl Retriever {
         let mut found = self.backends.store.passages(scope, &ids, query.dense.as_deref()).await?;
         let foreign = drop_foreign(scope.tenant(), &mut found);
         if foreign > 0 {
-            metrics::RECHECK_DROPPED.add(foreign as u64, &[("reason", Refusal::Access.as_str().to_owned())]);
+            metrics::RECHECK_DROPPED.add(foreign as u64, &[("reason", Refusal::Access.as_str())]);
             tracing::error!(foreign, "the vector store let hits of another tenant through");
         }
         let mut found: HashMap<Uuid, Found> = found.into_iter().map(|found| (found.id, found)).collect();
         let candidate = |(i, fused): (usize, &Fused)| {
             let Found { cosine, passage, .. } = found.remove(&fused.id)?;
-            Some(Candidate { fused: fused.clone(), rank: i + 1, cosine, passage })
+            let fused = Fused { cosine: cosine.or(fused.cosine), ..fused.clone() };
+            Some(Candidate { fused, rank: i + 1, passage })
         };
         Ok(hits.iter().enumerate().filter_map(candidate).collect())
+    }
+
+    /// The best `keep` of the candidates, in the order that they have now that all their cosines are known.
+    fn ranked(
+        &self,
+        request: &RetrievalRequest,
+        query: &SearchQuery,
+        results: &SearchResults,
+        candidates: Vec<Candidate>,
+        keep: usize,
+    ) -> Vec<Candidate> {
+        let cosines = candidates.iter().filter_map(|found| Some((found.fused.id, found.fused.cosine?))).collect();
+        let fused = self.fuse(request, query, results, &cosines);
+        let mut candidates: HashMap<Uuid, Candidate> =
+            candidates.into_iter().map(|candidate| (candidate.fused.id, candidate)).collect();
+        let found = fused.into_iter().filter_map(|fused| Some((candidates.remove(&fused.id)?, fused)));
+        let ranked = found.take(keep).enumerate().map(|(i, (candidate, fused))| {
+            let fused = Fused { cosine: fused.cosine.or(candidate.fused.cosine), ..fused };
+            Candidate { fused, rank: i + 1, ..candidate }
+        });
+        ranked.collect()
     }
 
     /// Those among `contents` that may not be shown, and why, by one look into the catalog.

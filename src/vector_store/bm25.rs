@@ -18,6 +18,12 @@ use crate::vector_store::SparseVector;
 /// Counts changes of tokens or weights; a store refuses vectors of another revision.
 pub const REVISION: u32 = 1;
 
+/// How soon more of a term weighs no more.
+const K1: f32 = 1.2;
+
+/// What a term's weight in a document comes near to, the more the document has of it.
+pub const LARGEST_WEIGHT: f32 = K1 + 1.0;
+
 /// Turns texts into BM25 vectors.
 #[derive(Debug)]
 pub struct Bm25 {
@@ -109,7 +115,7 @@ mod engine {
     use qdrant_edge::external::ordered_float::NotNan;
     use qdrant_edge::{SparseVector as EdgeSparseVector, TokenizerType};
 
-    use super::SparseVector;
+    use super::{K1, SparseVector};
     use crate::error::{Error, Result};
 
     /// Length at which a document's weights are neither raised nor lowered, in tokens after stop words: what an English
@@ -123,7 +129,7 @@ mod engine {
         pub(super) fn new() -> Result<Self> {
             let number = |value| NotNan::new(value).map_err(|error| Error::internal("a BM25 parameter is NaN", error));
             let config = EdgeBm25Config {
-                k: number(1.2)?,
+                k: number(f64::from(K1))?,
                 b: number(0.75)?,
                 avg_len: number(AVERAGE_LENGTH)?,
                 tokenizer: TokenizerType::Word,

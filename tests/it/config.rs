@@ -200,6 +200,7 @@ fn a_wrong_value_stops_the_start_with_name_source_and_what_is_allowed() {
     );
     assert!(refused("RAG_LOG", "rag_api=loudest").starts_with("RAG_LOG (environment): expected a level or a filter"));
     assert!(refused("RAG_RETRIEVAL_RRF_K", "NaN").contains("expected a number from 1 to 10000"));
+    assert!(refused("RAG_RETRIEVAL_FUSION", "borda").contains("expected scores or rrf"));
     assert!(refused("RAG_TRUSTED_PROXIES", "10.0.0.0/33").contains("addresses or networks"));
 }
 

@@ -51,7 +51,7 @@ async fn a_cross_encoder_scores_as_onnx_runtime_itself_does() {
         assert!((score - relevance).abs() < 1e-4, "{score} for {pair:?}");
     }
     assert!(reranker.rerank("nothing", &[]).await.unwrap().is_empty());
-    assert_eq!(reranker.usage(), RerankUse::Fuse);
+    assert_eq!(reranker.usage(), RerankUse::FuseProbabilities);
 }
 
 #[test]

@@ -1,12 +1,12 @@
-//! Reads the hits that are shown.
+//! Reads what is stored of hits.
 
 use qdrant_edge::{EdgeShard, PointId, RetrieveRequest, VectorInternal, VectorStructInternal, WithVector};
 use uuid::Uuid;
 
-use super::{DENSE, failed, payload};
+use super::{DENSE, SPARSE, failed, payload};
 use crate::document::Scope;
 use crate::error::Result;
-use crate::vector_store::Found;
+use crate::vector_store::{Found, SparseVector};
 
 /// What is stored of these points and may be read, in their order.
 pub(super) fn passages(
@@ -34,4 +34,21 @@ fn cosine(question: &[f32], stored: &VectorStructInternal) -> Option<f32> {
     let VectorStructInternal::Named(vectors) = stored else { return None };
     let Some(VectorInternal::Dense(stored)) = vectors.get(DENSE) else { return None };
     Some(question.iter().zip(stored).map(|(a, b)| a * b).sum())
+}
+
+/// The terms of a point; none if it is gone.
+pub(super) fn terms(shard: &EdgeShard, id: Uuid) -> Result<SparseVector> {
+    let request = RetrieveRequest {
+        point_ids: vec![PointId::Uuid(id)],
+        with_payload: Some(false.into()),
+        with_vector: Some(WithVector::Selector(vec![SPARSE.to_owned()])),
+    };
+    let record = shard.retrieve(request).map_err(failed)?.into_iter().next();
+    let Some(VectorStructInternal::Named(mut vectors)) = record.and_then(|record| record.vector) else {
+        return Ok(SparseVector::default());
+    };
+    match vectors.remove(SPARSE) {
+        Some(VectorInternal::Sparse(terms)) => Ok(SparseVector { indices: terms.indices, values: terms.values }),
+        _ => Ok(SparseVector::default()),
+    }
 }

@@ -7,7 +7,7 @@ use qdrant_edge::{
 };
 
 use super::terms::{Terms, Weights};
-use super::{DENSE, SPARSE, failed, filter, payload};
+use super::{DENSE, SPARSE, failed, fetch, filter, payload};
 use crate::document::TenantId;
 use crate::error::Result;
 use crate::vector_store::{Hit, SearchQuery, SearchResults};
@@ -65,7 +65,9 @@ pub(super) fn search(
             continue;
         }
         lists.sparse.retain(|point| point.score > 0.0);
-        return Ok(SearchResults { dense: hits(lists.dense, query.limit)?, sparse: hits(lists.sparse, query.limit)? });
+        let sparse = hits(lists.sparse, query.limit)?;
+        let best_terms = sparse.first().map(|best| fetch::terms(shard, best.id)).transpose()?.unwrap_or_default();
+        return Ok(SearchResults { dense: hits(lists.dense, query.limit)?, sparse, best_terms });
     }
 }
 

@@ -139,7 +139,7 @@ impl Library {
         let config = retrieve::Config {
             top_k: 10,
             rerank_top_k: 4,
-            rrf_k: 60.0,
+            fusion: retrieve::fusion::Method::Scores,
             dense_weight: 1.0,
             sparse_weight: 1.0,
             rerank_weight: 1.0,

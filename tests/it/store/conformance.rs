@@ -147,7 +147,8 @@ struct Results {
 /// Searches, and reads every hit.
 async fn search(store: &Store, scope: &Scope, query: SearchQuery) -> Results {
     let question = query.dense.clone();
-    let SearchResults { dense, sparse } = store.search(scope, query).await.unwrap();
+    let SearchResults { dense, sparse, best_terms } = store.search(scope, query).await.unwrap();
+    assert_eq!(best_terms.indices.is_empty(), sparse.is_empty(), "the terms of the best hit, where there is one");
     let show = async |hits: Vec<Hit>| {
         let ids: Vec<Uuid> = hits.iter().map(|hit| hit.id).collect();
         let found = store.passages(scope, &ids, question.as_deref()).await.unwrap();
