@@ -1,0 +1,2 @@
+SUMMARY = "x"
+TARGETS = "y"
