@@ -60,7 +60,7 @@ class Api:
         while self.ok("GET", "/v1/documents?status=processing&limit=1")["documents"]:
             if time.monotonic() > end:
                 raise RuntimeError(f"documents are still processing after {timeout} s")
-            time.sleep(0.02)
+            time.sleep(0.1)
 
     def chunks(self, document_id):
         """Texts of a document's chunks, in order."""
