@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import machine
 from api import Api
 
 KEY = "benchmark-admin-key-0123456789"
@@ -72,7 +73,8 @@ class Server:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def start(self, **settings):
-        """Starts it (again), with other settings if given; `ready_seconds` is from exec to /ready 200."""
+        """Starts it (again), with other settings if given; `ready_seconds` is from exec to /ready 200,
+        `ready_processor` the processor seconds until then."""
         self.settings |= settings
         self.port = free_port()
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAG_")}
@@ -90,6 +92,7 @@ class Server:
         self.api = Api(self.port, KEY)
         try:
             self.ready_seconds = wait_http(f"http://127.0.0.1:{self.port}/ready", self.process, 60)
+            self.ready_processor = machine.cpu(self.process.pid)[0]
         except RuntimeError as error:
             end(self.process)
             raise RuntimeError(f"{error}\n{(self.folder / 'server.log').read_text()[-2000:]}") from None
