@@ -10,17 +10,22 @@ from server import Server
 
 NAME = "soak"
 SUMMARY = "--minutes of documents and questions of every length, several scripts, hostile words"
-TARGETS = "memory <= 512 MiB, growing < 1 % in 10 minutes; descriptors and threads flat; no 5xx"
+TARGETS = "memory <= 512 MiB with full caches, growing < 1 % in 10 minutes; descriptors and threads flat; no 5xx"
 # Replaced again and again, so that what is stored does not grow.
 DOCUMENTS = 60
-# Shares of the time that are left out as warm-up.
+# The share of the time that is left out as warm-up.
 WARM_UP = 0.4
+# Two caches of 64 MiB would fill for an hour, and their filling looks like a leak. Small ones are full soon; what the
+# default ones would hold besides is added to the largest value.
+CACHE = 8 << 20
+DEFAULT_CACHE = 64 << 20
+CACHES = {"RAG_LATE_INTERACTION_CACHE_BYTES": str(CACHE), "RAG_CACHE_MAX_BYTES": str(CACHE)}
 
 
 def run(context):
     """One writer and two that ask; a sample every 5 s, a line every 30 s."""
     counts = {}
-    with Server(context.binary, context.models) as server:
+    with Server(context.binary, context.models, **CACHES) as server:
         stop = threading.Event()
         workers = [threading.Thread(target=worker, args=(server.api, kind, seed, stop, counts))
                    for seed, kind in enumerate((write, ask, ask))]
@@ -48,7 +53,7 @@ def write(api, dice):
     """Replaces a document; waits while ten are being worked on."""
     while len(api.ok("GET", "/v1/documents?status=processing&limit=11")["documents"]) > 10:
         time.sleep(0.1)
-    body = {"text": texts.document(dice), "title": texts.prose(dice, dice.randint(1, 80)).strip() or "t"}
+    body = {"text": texts.document(dice), "title": " ".join(texts.prose(dice, dice.randint(1, 80)).split())}
     return api.call("PUT", f"/v1/documents/soak-{dice.randrange(DOCUMENTS)}", body)[0]
 
 
@@ -75,12 +80,17 @@ def judge(context, samples, counts):
     report = context.report
     report.note(NAME, "answers", ", ".join(f"{name}: {count}" for name, count in sorted(counts.items())))
     warm = samples[int(len(samples) * WARM_UP):]
-    report.at_most(NAME, "memory, largest", max(sample[1] for sample in samples) / 2**20, 512, " MiB")
-    for column, name, target in ((1, "memory", 1), (2, "descriptors", 5), (3, "threads", 5)):
-        mean, slope = line(warm, column)
-        report.at_most(NAME, f"{name}: growth in 10 minutes", 100 * 600 * slope / mean, target, " %")
-        report.note(NAME, f"{name}: range after the warm-up", "{:.6g} to {:.6g}".format(*(
-            bound(sample[column] for sample in warm) / (2**20 if column == 1 else 1) for bound in (min, max))))
+    largest = max(sample[1] for sample in samples) + len(CACHES) * (DEFAULT_CACHE - CACHE)
+    report.at_most(NAME, "memory, largest, with full caches", largest / 2**20, 512, " MiB")
+    mean, slope = line(warm, 1)
+    report.at_most(NAME, "memory: growth in 10 minutes", 100 * 600 * slope / mean, 1, " %")
+    lowest, highest = (bound(sample[1] for sample in warm) / 2**20 for bound in (min, max))
+    report.note(NAME, "memory after the warm-up", f"{lowest:.0f} to {highest:.0f} MiB")
+    for column, name in ((2, "descriptors"), (3, "threads")):
+        # Both come and go with what runs; a leak shows in the mean of the end against that of the beginning.
+        quarter = max(1, len(warm) // 4)
+        first, last = (sum(sample[column] for sample in part) / quarter for part in (warm[:quarter], warm[-quarter:]))
+        report.at_most(NAME, f"{name}: last quarter's mean less the first's", last - first, 3)
     server_errors = sum(count for name, count in counts.items() if name.split()[-1][0] not in "234")
     report.at_most(NAME, "answers 5xx, or none", server_errors, 0)
 
