@@ -41,7 +41,7 @@ enum Command {
         #[command(subcommand)]
         command: keys::KeysCommand,
     },
-    /// Measure what retrieval finds, on collections with judgements
+    /// Measure retrieval, chunking and answers, on collections with judgements
     Eval {
         #[command(subcommand)]
         command: eval::EvalCommand,
@@ -86,7 +86,14 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Ingest(arguments) => runtime()?.block_on(ingest::ingest(arguments)),
         Command::Query(arguments) => runtime()?.block_on(query::query(arguments)),
         Command::Keys { command } => runtime()?.block_on(keys::keys(load()?.config, command)),
-        Command::Eval { command } => runtime()?.block_on(eval::eval(load()?.config, command)),
+        Command::Eval { command } => {
+            let profile = cli.profile.clone();
+            let load = |arguments| {
+                let options = LoadOptions { profile: profile.clone(), arguments, ..LoadOptions::default() };
+                config::load(options).map(|loaded| loaded.config)
+            };
+            runtime()?.block_on(eval::eval(load, command))
+        }
         Command::Migrate => runtime()?.block_on(migrate(load()?)),
         Command::Config => say(&config::render(&load()?)),
         Command::Openapi => say(&rag_api::http::openapi_json()),

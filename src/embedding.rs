@@ -13,6 +13,9 @@ use crate::models;
 
 pub(crate) use local::cut;
 
+/// Tokens that a model adds to each text ([CLS] and [SEP]).
+pub(crate) const SPECIAL_TOKENS: usize = 2;
+
 /// What is waiting: a person before a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Priority {
