@@ -17,8 +17,8 @@
 //! **Around them**: [`app`] builds everything from a [`config::Config`] and runs it; [`auth`] says who asks;
 //! [`resilience`] has deadlines, retries and breakers; [`http`] is the only module that knows status codes;
 //! [`telemetry`] has logs and metrics; [`models`] finds model files; [`document`] and [`error`] have what all share;
-//! [`hold`] lets the crash tests stop a real process at a named point; [`eval`] measures retrieval on collections with
-//! judgements.
+//! [`hold`] lets the crash tests stop a real process at a named point; [`eval`] measures retrieval and answers on
+//! collections with judgements.
 //!
 //! # Invariants
 //!
@@ -45,6 +45,7 @@
 //! | requests at once | one semaphore per class ([`http::Config::max_concurrent_queries`]), then 503 |
 //! | the answer cache | bytes ([`cache::Backend::Memory`]) |
 //! | passage token vectors | bytes ([`rerank::Config::LateInteraction`]) |
+//! | what evaluations keep on disk | bytes ([`eval::cache::MAX_BYTES`]) |
 //! | texts that wait for a session | the scheduler's queue; callers wait, and are dropped with their request |
 //! | a document | bytes, text, chunks, attempts, and the child's memory, CPU and wall time |
 //! | writes that wait for the embedded store | one at a time; callers wait |

@@ -87,10 +87,10 @@ impl<'a> Ranking<'a> {
     /// candidates and has them reranked; after them come the others in the order of retrieval.
     pub async fn chunks(&self, question: &str, depth: usize) -> Result<Vec<usize>> {
         let candidates = self.retriever.config().top_k.min(depth);
-        let head = self.retrieve(question, candidates, self.reranks).await?;
+        let head = self.retrieve(question, candidates).await?;
         let mut chunks = numbers(&head);
         if depth > candidates {
-            let tail = self.retrieve(question, depth, false).await?;
+            let tail = self.search(question, depth, false).await?;
             let seen: HashSet<usize> = chunks.iter().copied().collect();
             chunks.extend(numbers(&tail).into_iter().filter(|number| !seen.contains(number)));
             chunks.truncate(depth);
@@ -98,7 +98,12 @@ impl<'a> Ranking<'a> {
         Ok(chunks)
     }
 
-    async fn retrieve(&self, question: &str, top_k: usize, rerank: bool) -> Result<Retrieval> {
+    /// The best `top_k` passages, as a question for so many finds them.
+    pub async fn retrieve(&self, question: &str, top_k: usize) -> Result<Retrieval> {
+        self.search(question, top_k, self.reranks).await
+    }
+
+    async fn search(&self, question: &str, top_k: usize, rerank: bool) -> Result<Retrieval> {
         let request = RetrievalRequest {
             scope: self.index.scope.clone(),
             question: question.to_owned(),
