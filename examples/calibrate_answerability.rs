@@ -73,7 +73,8 @@ async fn main() -> Result<()> {
     let cache = Arc::new(Cache::open(&config.models.cache.join("eval-cache/cache.db"), MAX_BYTES).await?);
     let models = Models::load(&config, std::slice::from_ref(&config.rerank), cache).await?;
     // The last way is hybrid with the reranker, where there is one.
-    let variant = Variant::all(&config.retrieve, &models).pop().ok_or_else(|| Error::not_found("way to retrieve"))?;
+    let variant = Variant::all(&config.retrieve, &config.retrieve, &models).pop();
+    let variant = variant.ok_or_else(|| Error::not_found("way to retrieve"))?;
     let options = ChunkOptions { max_tokens: config.ingest.chunk_tokens, overlap: config.ingest.chunk_overlap };
     let cutting = Cutting { options, title: true, headings: true };
     let top_k = config.retrieve.rerank_top_k;

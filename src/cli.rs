@@ -88,9 +88,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Keys { command } => runtime()?.block_on(keys::keys(load()?.config, command)),
         Command::Eval { command } => {
             let profile = cli.profile.clone();
-            let load = |arguments| {
-                let options = LoadOptions { profile: profile.clone(), arguments, ..LoadOptions::default() };
-                config::load(options).map(|loaded| loaded.config)
+            let load = |arguments: &[(&str, &str)]| {
+                let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+                let arguments = arguments.iter().map(owned).collect();
+                config::load(LoadOptions { profile: profile.clone(), arguments, ..LoadOptions::default() })
             };
             runtime()?.block_on(eval::eval(load, command))
         }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use futures::{Stream, StreamExt, TryStreamExt};
-use rag_api::config::Config;
+use rag_api::config::{Config, Loaded};
 use rag_api::error::Result;
 use rag_api::eval::cache::{Cache, MAX_BYTES};
 use rag_api::eval::collection::Document;
@@ -21,7 +21,7 @@ use rag_api::ingest::chunk::ChunkOptions;
 use tempfile::TempDir;
 
 use super::progress::bar;
-use report::{Report, Settings};
+use report::Report;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EvalCommand {
@@ -73,9 +73,15 @@ pub(crate) struct Common {
     no_cache: bool,
 }
 
+/// Plain reciprocal rank fusion (Cormack, Clarke and Buettcher, 2009), beside which other fusions are measured.
+const PLAIN_FUSION: [(&str, &str); 3] =
+    [("RAG_RETRIEVAL_RRF_K", "60"), ("RAG_RETRIEVAL_DENSE_WEIGHT", "1"), ("RAG_RETRIEVAL_SPARSE_WEIGHT", "1")];
+
 /// What every evaluation works with.
 struct Bench {
     config: Config,
+    /// Retrieval by [`PLAIN_FUSION`].
+    plain: rag_api::retrieve::Config,
     models: Models,
     report: Report,
     /// Holds the cache of a run that keeps none.
@@ -83,42 +89,41 @@ struct Bench {
 }
 
 /// Runs an evaluation. `load` gives the configuration with variables of the command line over it.
-pub(crate) async fn eval(
-    load: impl Fn(Vec<(String, String)>) -> Result<Config>,
-    command: EvalCommand,
-) -> Result<ExitCode> {
+pub(crate) async fn eval(load: impl Fn(&[(&str, &str)]) -> Result<Loaded>, command: EvalCommand) -> Result<ExitCode> {
     let common = command.common();
-    let with = |name: &String| load(vec![("RAG_RERANKER_MODEL".to_owned(), name.clone())]);
-    let named: Vec<Config> = common.reranker.iter().map(with).collect::<Result<_>>()?;
-    let config = load(Vec::new())?;
-    let rerankers = match named.is_empty() {
-        true => vec![config.rerank.clone()],
-        false => named.into_iter().map(|config| config.rerank).collect(),
-    };
+    let mut rerankers = Vec::new();
+    for name in &common.reranker {
+        rerankers.push(load(&[("RAG_RERANKER_MODEL", name)])?.config.rerank);
+    }
+    let loaded = load(&[])?;
+    if rerankers.is_empty() {
+        rerankers.push(loaded.config.rerank.clone());
+    }
+    let plain = load(&PLAIN_FUSION)?.config.retrieve;
     let scratch = tempfile::tempdir()
         .map_err(|error| rag_api::error::Error::internal("no temporary folder can be made", error))?;
     let folder = match (&common.cache, common.no_cache) {
         (_, true) => scratch.path().to_owned(),
         (Some(folder), false) => folder.clone(),
-        (None, false) => config.models.cache.join("eval-cache"),
+        (None, false) => loaded.config.models.cache.join("eval-cache"),
     };
     // Collections first: a folder that is wrong is known before models are loaded.
     match command {
         EvalCommand::Retrieval(arguments) => {
             let collections = retrieval::read(&arguments)?;
-            let mut bench = Bench::new(config, &rerankers, &folder, scratch).await?;
+            let mut bench = Bench::new(loaded, plain, &rerankers, (&folder, scratch)).await?;
             retrieval::measure(&mut bench, &arguments, &collections).await?;
             bench.report.finish("retrieval", &arguments.common)
         }
         EvalCommand::Spans(arguments) => {
             let collections = spans::read(&arguments)?;
-            let mut bench = Bench::new(config, &rerankers, &folder, scratch).await?;
+            let mut bench = Bench::new(loaded, plain, &rerankers, (&folder, scratch)).await?;
             spans::measure(&mut bench, &arguments, &collections).await?;
             bench.report.finish("spans", &arguments.common)
         }
         EvalCommand::Answers(arguments) => {
             let collections = answers::read(&arguments)?;
-            let mut bench = Bench::new(config, &rerankers, &folder, scratch).await?;
+            let mut bench = Bench::new(loaded, plain, &rerankers, (&folder, scratch)).await?;
             answers::measure(&mut bench, &collections).await?;
             bench.report.finish("answers", &arguments.common)
         }
@@ -127,15 +132,15 @@ pub(crate) async fn eval(
 
 impl Bench {
     async fn new(
-        config: Config,
+        loaded: Loaded,
+        plain: rag_api::retrieve::Config,
         rerankers: &[rag_api::rerank::Config],
-        folder: &Path,
-        scratch: TempDir,
+        (folder, scratch): (&Path, TempDir),
     ) -> Result<Self> {
         let cache = Arc::new(Cache::open(&folder.join("cache.db"), MAX_BYTES).await?);
-        let models = Models::load(&config, rerankers, cache).await?;
-        let report = Report::new(Settings::of(&config, &models));
-        Ok(Self { config, models, report, _scratch: scratch })
+        let models = Models::load(&loaded.config, rerankers, cache).await?;
+        let report = Report::new(&loaded.settings, models.embedding_model());
+        Ok(Self { config: loaded.config, plain, models, report, _scratch: scratch })
     }
 
     /// How documents are cut by the settings in force.

@@ -9,7 +9,7 @@ use super::index::{HOUR, Index};
 use super::models::Models;
 use super::ranking::{Variant, too_busy};
 use super::text::agreement;
-use crate::answer::{self, Answer, Answerer, AnswererParts, Caller, Question};
+use crate::answer::{self, Answer, Answerer, AnswererParts, Caller, FailureCode, Question};
 use crate::document::Passage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::llm::{self, Llm};
@@ -67,12 +67,13 @@ impl<'a> Respondent<'a> {
                 caller: Caller::default(),
             };
             let answer = self.answerer.answer(question).await?;
-            if answer.code.is_some() {
-                let message = format!("question {} was not answered: {}", query.id, answer.answer);
-                return Err(Error::new(ErrorKind::Unavailable, message));
-            }
-            if answer.degraded.is_empty() {
-                return Ok(answer);
+            match answer.code {
+                None if answer.degraded.is_empty() => return Ok(answer),
+                None | Some(FailureCode::Timeout) => {}
+                Some(_) => {
+                    let message = format!("question {} was not answered: {}", query.id, answer.answer);
+                    return Err(Error::new(ErrorKind::Unavailable, message));
+                }
             }
         }
         Err(too_busy(&query.text))

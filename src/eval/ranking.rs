@@ -10,7 +10,7 @@ use crate::rerank::Reranker;
 use crate::resilience::Deadline;
 use crate::retrieve::{self, Backends, Mode, Retrieval, RetrievalRequest, Retriever};
 
-/// Most tries of a question whose reranking took too long on a busy machine. What one try computed is there for the next.
+/// Most tries of a question for which a stage took too long on a busy machine. What one try computed is there for the next.
 const MAX_TRIES: usize = 20;
 
 /// A way to retrieve, by the name it has in tables.
@@ -27,8 +27,9 @@ pub struct Variant {
 }
 
 impl Variant {
-    /// Dense, sparse, hybrid, and hybrid with each reranker; and hybrid with equal weights, where `configured` has others.
-    pub fn all(configured: &retrieve::Config, models: &Models) -> Vec<Self> {
+    /// Dense, sparse, hybrid, and hybrid with each reranker; and hybrid by plain reciprocal rank fusion, where `configured`
+    /// is another than `plain`.
+    pub fn all(configured: &retrieve::Config, plain: &retrieve::Config, models: &Models) -> Vec<Self> {
         let variant = |name: &str, mode, retrieve: &retrieve::Config| Self {
             name: name.to_owned(),
             mode,
@@ -36,9 +37,8 @@ impl Variant {
             reranker: None,
         };
         let mut all = vec![variant("dense", Mode::Dense, configured), variant("sparse", Mode::Sparse, configured)];
-        let plain = retrieve::Config { rrf_k: 60.0, dense_weight: 1.0, sparse_weight: 1.0, ..configured.clone() };
-        if plain != *configured {
-            all.push(variant("hybrid, plain rrf", Mode::Hybrid, &plain));
+        if plain != configured {
+            all.push(variant("hybrid, plain rrf", Mode::Hybrid, plain));
         }
         all.push(variant("hybrid", Mode::Hybrid, configured));
         all.extend(Self::reranked(configured, models));
@@ -115,9 +115,11 @@ impl<'a> Ranking<'a> {
             deadline: Deadline::after(HOUR),
         };
         for _ in 0..MAX_TRIES {
-            let found = self.retriever.retrieve(&request).await?;
-            if found.degraded.is_empty() {
-                return Ok(found);
+            match self.retriever.retrieve(&request).await {
+                Ok(found) if found.degraded.is_empty() => return Ok(found),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Timeout => {}
+                Err(error) => return Err(error),
             }
         }
         Err(too_busy(question))
@@ -125,7 +127,8 @@ impl<'a> Ranking<'a> {
 }
 
 pub(super) fn too_busy(question: &str) -> Error {
-    let message = format!("{question:?} was not reranked in time, {MAX_TRIES} times over: the machine is too busy");
+    let message =
+        format!("{question:?} was not retrieved for in time, {MAX_TRIES} times over: the machine is too busy");
     Error::new(ErrorKind::Timeout, message)
 }
 

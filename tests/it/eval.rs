@@ -152,7 +152,7 @@ async fn spans_are_found_in_documents_that_are_put_together_again() {
         let rows = rows.as_array().unwrap();
         rows.iter().find(|row| row["name"] == name).unwrap_or_else(|| panic!("{name}: {rows:?}"))["metrics"].clone()
     };
-    assert_eq!(row("200/40")["Δ"], 0.0);
+    assert_eq!(row("200/40")["delta"], 0.0);
     let (small, large) = (row("40/0"), row("200/0"));
     assert!(small["chunks"].as_f64().unwrap() > large["chunks"].as_f64().unwrap(), "{rows}");
     assert!(small["precision@5"].as_f64().unwrap() > large["precision@5"].as_f64().unwrap(), "{rows}");

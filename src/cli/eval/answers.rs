@@ -56,7 +56,7 @@ pub(super) async fn measure(bench: &mut Bench, collections: &[Judged]) -> Result
     let metrics = names.map(str::to_owned);
     let mut variants = Variant::reranked(&bench.config.retrieve, &bench.models);
     if variants.is_empty() {
-        let all = Variant::all(&bench.config.retrieve, &bench.models);
+        let all = Variant::all(&bench.config.retrieve, &bench.plain, &bench.models);
         variants.extend(all.into_iter().filter(|variant| variant.name == "hybrid"));
     }
     let width = variants.iter().map(|variant| variant.name.chars().count() + 2).max().unwrap_or(0);

@@ -1,12 +1,12 @@
 //! What an evaluation found, for people, for programs, and question by question.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use rag_api::config::Config;
+use rag_api::config::EffectiveSetting;
 use rag_api::error::{Error, Result};
-use rag_api::eval::Models;
 use rag_api::eval::statistics::mean;
 use serde::{Serialize, Serializer};
 
@@ -18,38 +18,19 @@ const SCHEMA: u32 = 1;
 /// Width of a column of numbers.
 const COLUMN: usize = 13;
 
+/// What the names of settings begin with on which results depend.
+const SETTINGS: [&str; 7] = [
+    "RAG_CHUNK_",
+    "RAG_EMBEDDING_MODEL",
+    "RAG_LLM_MODEL",
+    "RAG_MAX_CONTEXT_TOKENS",
+    "RAG_MAX_OUTPUT_TOKENS",
+    "RAG_RERANK",
+    "RAG_RETRIEVAL_",
+];
+
 /// One question's values, in the order of the metrics; `None`: the metric does not apply to it.
 pub(super) type Values = Vec<Option<f64>>;
-
-/// The settings that results depend on.
-#[derive(Debug, Serialize)]
-pub(super) struct Settings {
-    embedding_model: String,
-    chunk_tokens: usize,
-    chunk_overlap_tokens: usize,
-    retrieval_top_k: usize,
-    rerank_top_k: usize,
-    retrieval_rrf_k: f32,
-    retrieval_dense_weight: f32,
-    retrieval_sparse_weight: f32,
-    rerank_weight: f32,
-}
-
-impl Settings {
-    pub(super) fn of(config: &Config, models: &Models) -> Self {
-        Self {
-            embedding_model: models.embedding_model().to_owned(),
-            chunk_tokens: config.ingest.chunk_tokens,
-            chunk_overlap_tokens: config.ingest.chunk_overlap,
-            retrieval_top_k: config.retrieve.top_k,
-            rerank_top_k: config.retrieve.rerank_top_k,
-            retrieval_rrf_k: config.retrieve.rrf_k,
-            retrieval_dense_weight: config.retrieve.dense_weight,
-            retrieval_sparse_weight: config.retrieve.sparse_weight,
-            rerank_weight: config.retrieve.rerank_weight,
-        }
-    }
-}
 
 /// Everything that was measured.
 #[derive(Debug, Serialize)]
@@ -57,7 +38,10 @@ pub(super) struct Report {
     schema: u32,
     command: &'static str,
     version: &'static str,
-    settings: Settings,
+    /// The model's own name, which tells apart folders of one name.
+    embedding_model: String,
+    /// Those that results depend on.
+    settings: BTreeMap<String, String>,
     seed: u64,
     max_questions: Option<usize>,
     collections: Vec<Section>,
@@ -110,11 +94,16 @@ fn cell(value: Option<f64>) -> String {
 }
 
 impl Report {
-    pub(super) fn new(settings: Settings) -> Self {
+    pub(super) fn new(settings: &[EffectiveSetting], embedding_model: &str) -> Self {
+        let matters = |setting: &&EffectiveSetting| SETTINGS.iter().any(|prefix| setting.name.starts_with(prefix));
+        let pair = |setting: &EffectiveSetting| (setting.name.clone(), setting.value.clone());
+        let settings = settings.iter().filter(matters).map(pair).collect();
+        let embedding_model = embedding_model.to_owned();
         Self {
             schema: SCHEMA,
             command: "",
             version: env!("CARGO_PKG_VERSION"),
+            embedding_model,
             settings,
             seed: 0,
             max_questions: None,

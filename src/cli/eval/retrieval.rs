@@ -63,7 +63,7 @@ pub(super) fn read(arguments: &RetrievalArgs) -> Result<Vec<Collection>> {
 
 pub(super) async fn measure(bench: &mut Bench, arguments: &RetrievalArgs, collections: &[Collection]) -> Result<()> {
     let metrics = ["ndcg@10", "recall@10", "recall@100", "mrr"].map(str::to_owned);
-    let variants = Variant::all(&bench.config.retrieve, &bench.models);
+    let variants = Variant::all(&bench.config.retrieve, &bench.plain, &bench.models);
     let width = variants.iter().map(|variant| variant.name.chars().count() + 2).max().unwrap_or(0);
     let cutting = arguments.context.apply(bench.cutting());
     for collection in collections {

@@ -70,7 +70,7 @@ pub(super) async fn measure(bench: &mut Bench, arguments: &SpansArgs, collection
 
 /// The ways to retrieve, by the settings in force.
 async fn compare(bench: &mut Bench, originals: &Originals) -> Result<()> {
-    let variants = Variant::all(&bench.config.retrieve, &bench.models);
+    let variants = Variant::all(&bench.config.retrieve, &bench.plain, &bench.models);
     let width = variants.iter().map(|variant| variant.name.chars().count() + 2).max().unwrap_or(0);
     let collection = &originals.collection;
     let index = bench.index(&collection.name, &collection.documents, bench.cutting()).await?;
@@ -96,7 +96,7 @@ async fn sweep(bench: &mut Bench, arguments: &SpansArgs, originals: &Originals) 
     let collection = &originals.collection;
     let metrics = metric_names(bench);
     let configured = bench.cutting();
-    let variants = Variant::all(&bench.config.retrieve, &bench.models);
+    let variants = Variant::all(&bench.config.retrieve, &bench.plain, &bench.models);
     let hybrid = variants.iter().find(|variant| variant.name == "hybrid");
     let hybrid = hybrid.ok_or_else(|| Error::not_found("hybrid retrieval"))?;
     let mut trials = Vec::new();
@@ -115,7 +115,7 @@ async fn sweep(bench: &mut Bench, arguments: &SpansArgs, originals: &Originals) 
     trials.sort_by(|a, b| of(b).iter().sum::<f64>().total_cmp(&of(a).iter().sum()));
     bench.report.begin(&collection.name, collection.documents.len(), chunks, collection.queries.len())?;
     say(&format!(
-        "  Δ: difference of {} to {}, the settings in force, with its 95 % interval",
+        "  delta: difference of {} to {}, the settings in force, with its 95 % interval",
         metrics[last],
         name(configured)
     ))?;
@@ -127,7 +127,7 @@ async fn sweep(bench: &mut Bench, arguments: &SpansArgs, originals: &Originals) 
         let delta = differences.iter().sum::<f64>() / differences.len().max(1) as f64;
         let mut row = Row::mean(&trial.name, &metrics, &trial.values);
         row.metrics.insert(0, ("chunks".to_owned(), Some(trial.chunks as f64)));
-        row.metrics.push(("Δ".to_owned(), Some(delta)));
+        row.metrics.push(("delta".to_owned(), Some(delta)));
         row.metrics.push(("low".to_owned(), bounds.map(|bounds| bounds.0)));
         row.metrics.push(("high".to_owned(), bounds.map(|bounds| bounds.1)));
         bench.report.add(row, width)?;
