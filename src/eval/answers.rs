@@ -16,7 +16,7 @@ use crate::llm::{self, Llm};
 use crate::resilience::Deadline;
 use crate::retrieve::Mode;
 
-/// Most tries of a question of whose answer something was left out on a busy machine.
+/// Most tries of a question for which a stage took too long on a busy machine.
 const MAX_TRIES: usize = 20;
 
 /// What answers.
@@ -68,8 +68,9 @@ impl<'a> Respondent<'a> {
             };
             let answer = self.answerer.answer(question).await?;
             match answer.code {
-                None if answer.degraded.is_empty() => return Ok(answer),
-                None | Some(FailureCode::Timeout) => {}
+                None if !answer.degraded.iter().any(|what| what == "rerank") => return Ok(answer),
+                // A stage took too long: what it computed is there for the next try.
+                None | Some(FailureCode::Timeout | FailureCode::RetrievalFailed) => {}
                 Some(_) => {
                     let message = format!("question {} was not answered: {}", query.id, answer.answer);
                     return Err(Error::new(ErrorKind::Unavailable, message));
