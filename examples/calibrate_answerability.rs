@@ -11,16 +11,19 @@
 #![allow(clippy::print_stdout, reason = "a command that prints a table")]
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Parser;
 use futures::StreamExt;
 use rag_api::config::{self, LoadOptions};
-use rag_api::document::TenantId;
 use rag_api::error::{Error, Result};
-use rag_api::eval::{Collection, Index};
+use rag_api::eval::cache::{Cache, MAX_BYTES};
+use rag_api::eval::index::Cutting;
+use rag_api::eval::ranking::{Ranking, Variant};
+use rag_api::eval::{Collection, Index, Models};
+use rag_api::ingest::chunk::ChunkOptions;
 use rag_api::llm::extractive::{ANSWERABLE, Extractive, answerability};
 use rag_api::llm::{GenerationEvent, GenerationRequest, Llm, ScoredPassage};
-use rag_api::retrieve::Mode;
 use serde::Deserialize;
 
 #[derive(Debug, Parser)]
@@ -67,26 +70,31 @@ struct Score {
 async fn main() -> Result<()> {
     let cli = Cli::parse();
     let config = config::load(LoadOptions::default())?.config;
-    let index = Index::new(&config).await?;
+    let cache = Arc::new(Cache::open(&config.models.cache.join("eval-cache/cache.db"), MAX_BYTES).await?);
+    let models = Models::load(&config, std::slice::from_ref(&config.rerank), cache).await?;
+    // The last way is hybrid with the reranker, where there is one.
+    let variant = Variant::all(&config.retrieve, &config.retrieve, &models).pop();
+    let variant = variant.ok_or_else(|| Error::not_found("way to retrieve"))?;
+    let options = ChunkOptions { max_tokens: config.ingest.chunk_tokens, overlap: config.ingest.chunk_overlap };
+    let cutting = Cutting { options, title: true, headings: true };
     let top_k = config.retrieve.rerank_top_k;
-    for name in &cli.collections {
-        let collection = Collection::read(&cli.folder.join(name))?;
-        let chunks = index.load(&name.parse()?, &collection.documents, |_, _| {}).await?.len();
-        println!("{name}: {chunks} chunks");
-    }
     let mut scores = Vec::new();
     for (asked, name) in cli.collections.iter().enumerate() {
+        let collection = Collection::read(&cli.folder.join(name))?;
+        let index = Index::build(&models, &collection.documents, cutting, |_, _| {}).await?;
+        println!("{name}: {} chunks", index.chunks());
+        let ranking = Ranking::new(&models, &index, &variant)?;
         for (owner, from) in cli.collections.iter().enumerate() {
             let (kind, count) = match asked == owner {
                 true => (Kind::Own, cli.questions),
                 false => (Kind::Foreign, cli.questions / 3),
             };
             let questions = read(&cli.folder.join(from).join("queries.jsonl"), Some(count))?;
-            scores.extend(ask(&index, top_k, asked, name, kind, questions).await?);
+            scores.extend(ask(&ranking, top_k, asked, kind, questions).await?);
         }
         let near = cli.folder.join(name).join("unanswerable.jsonl");
         if near.exists() {
-            scores.extend(ask(&index, top_k, asked, name, Kind::Near, read(&near, Some(cli.questions))?).await?);
+            scores.extend(ask(&ranking, top_k, asked, Kind::Near, read(&near, Some(cli.questions))?).await?);
         }
     }
     report(&cli.collections, &scores);
@@ -112,26 +120,20 @@ fn read(file: &Path, count: Option<usize>) -> Result<Vec<Record>> {
 }
 
 async fn ask(
-    index: &Index,
+    ranking: &Ranking<'_>,
     top_k: usize,
     collection: usize,
-    name: &str,
     kind: Kind,
     questions: Vec<Record>,
 ) -> Result<Vec<Score>> {
-    let tenant: TenantId = name.parse()?;
-    let scores = futures::stream::iter(questions).map(|question| {
-        let tenant = &tenant;
-        async move {
-            let found = index.retrieve(tenant, &question.text, Mode::Hybrid, true, top_k).await?;
-            let passages = found.passages;
-            let score = answerability(&question.text, &passages);
-            let right = match question.answers.is_empty() || kind != Kind::Own {
-                true => None,
-                false => Some(holds(&extract(&question.text, passages).await?, &question.answers)),
-            };
-            Ok(Score { collection, kind, score, right, question: question.text })
-        }
+    let scores = futures::stream::iter(questions).map(|question| async move {
+        let passages = ranking.retrieve(&question.text, top_k).await?.passages;
+        let score = answerability(&question.text, &passages);
+        let right = match question.answers.is_empty() || kind != Kind::Own {
+            true => None,
+            false => Some(holds(&extract(&question.text, passages).await?, &question.answers)),
+        };
+        Ok(Score { collection, kind, score, right, question: question.text })
     });
     scores.buffered(2).collect::<Vec<_>>().await.into_iter().collect()
 }

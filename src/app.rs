@@ -24,9 +24,6 @@ use crate::vector_store::bm25::Bm25;
 use crate::vector_store::metered::MeteredStore;
 use crate::{blob, cache, catalog, embedding, limit, llm, models, rerank, resilience, telemetry, vector_store};
 
-/// Tokens that a model adds to each text ([CLS] and [SEP]).
-const SPECIAL_TOKENS: usize = 2;
-
 /// Everything that a process runs, built from a [`Config`].
 #[derive(Debug)]
 pub struct App {
@@ -55,7 +52,7 @@ impl App {
         let pdfium = models::pdfium_library(&config.models)?;
         let embedder = embedding::build(&config.embedding, &config.models)?;
         let model = embedder.model().clone();
-        let most = model.max_tokens.saturating_sub(SPECIAL_TOKENS);
+        let most = model.max_tokens.saturating_sub(embedding::SPECIAL_TOKENS);
         if config.ingest.chunk_tokens > most {
             let (tokens, name) = (config.ingest.chunk_tokens, &model.name);
             return Err(Error::config(format!(

@@ -41,7 +41,7 @@ enum Command {
         #[command(subcommand)]
         command: keys::KeysCommand,
     },
-    /// Measure what retrieval finds, on collections with judgements
+    /// Measure retrieval, chunking and answers, on collections with judgements
     Eval {
         #[command(subcommand)]
         command: eval::EvalCommand,
@@ -86,7 +86,15 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Ingest(arguments) => runtime()?.block_on(ingest::ingest(arguments)),
         Command::Query(arguments) => runtime()?.block_on(query::query(arguments)),
         Command::Keys { command } => runtime()?.block_on(keys::keys(load()?.config, command)),
-        Command::Eval { command } => runtime()?.block_on(eval::eval(load()?.config, command)),
+        Command::Eval { command } => {
+            let profile = cli.profile.clone();
+            let load = |arguments: &[(&str, &str)]| {
+                let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+                let arguments = arguments.iter().map(owned).collect();
+                config::load(LoadOptions { profile: profile.clone(), arguments, ..LoadOptions::default() })
+            };
+            runtime()?.block_on(eval::eval(load, command))
+        }
         Command::Migrate => runtime()?.block_on(migrate(load()?)),
         Command::Config => say(&config::render(&load()?)),
         Command::Openapi => say(&rag_api::http::openapi_json()),

@@ -85,6 +85,8 @@ pub struct LoadOptions {
     pub directory: Option<PathBuf>,
     /// Variables to read instead of the process's environment.
     pub environment: Option<Vec<(String, String)>>,
+    /// Variables that the command line sets, stronger than all else.
+    pub arguments: Vec<(String, String)>,
 }
 
 /// A setting as it is in force, for people: what is secret in it is redacted.

@@ -11,6 +11,9 @@ use async_trait::async_trait;
 use crate::error::Result;
 use crate::models;
 
+/// Tokens that a model adds to each text ([CLS] and [SEP]).
+pub(crate) const SPECIAL_TOKENS: usize = 2;
+
 /// What is waiting: a person before a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Priority {

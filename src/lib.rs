@@ -17,8 +17,8 @@
 //! **Around them**: [`app`] builds everything from a [`config::Config`] and runs it; [`auth`] says who asks;
 //! [`resilience`] has deadlines, retries and breakers; [`http`] is the only module that knows status codes;
 //! [`telemetry`] has logs and metrics; [`models`] finds model files; [`document`] and [`error`] have what all share;
-//! [`hold`] lets the crash tests stop a real process at a named point; [`eval`] measures retrieval on collections with
-//! judgements.
+//! [`hold`] lets the crash tests stop a real process at a named point; [`eval`] measures retrieval and answers on
+//! collections with judgements.
 //!
 //! # Invariants
 //!
@@ -66,8 +66,9 @@
 //! | connections to SQLite | one writer, four readers, 5 s to get one; a log of 64 MiB is cut | `catalog/sqlite` |
 //! | requests that may be repeated, ids of deleted documents | 24 hours | [`catalog`] |
 //! | documents that wait | rows on disk; each key adds no more than `ingest_rate_limit_requests` | [`catalog`], [`limit`] |
-//! | documents at work | `worker_concurrency`, 5 attempts, 60 setbacks | [`ingest::worker`] |
+//! | documents at work | `worker_concurrency` of them, 64 MiB of their texts, 5 attempts, 60 setbacks | [`ingest::worker`] |
 //! | a document | 50,000 chunks; `extract_memory_bytes` and `extract_timeout_seconds` of the child | [`ingest`] |
+//! | what evaluations keep on disk | bytes ([`eval::cache::MAX_BYTES`]) | `eval/cache` |
 //! | series of metrics | routes, methods, statuses, models and reasons: nothing that a client can invent | [`telemetry`] |
 //! | samples of histograms | those of 5 s, then folded into buckets | [`telemetry`] |
 

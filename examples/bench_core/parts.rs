@@ -6,7 +6,7 @@ use std::time::Instant;
 use rag_api::auth::Keys;
 use rag_api::document::{DocumentId, Principal, Scope, TenantId};
 use rag_api::error::Result;
-use rag_api::retrieve::fusion::{self, Weights};
+use rag_api::retrieve::fusion::{self, Branches, Method, Scored, Weights};
 use rag_api::vector_store::{Hit, SearchQuery, SearchResults};
 
 use crate::Bench;
@@ -86,7 +86,11 @@ pub(crate) async fn run(bench: &Bench) -> Result<()> {
 }
 
 fn fuse(found: &SearchResults) -> usize {
-    let weights = Weights { k: 60.0, dense: 1.0, sparse: 1.0 };
-    let ranked = |hits: &[Hit]| hits.iter().map(|hit| (hit.id, hit.score)).collect::<Vec<_>>();
-    fusion::fuse(&ranked(&found.dense), &ranked(&found.sparse), weights).len()
+    let weights = Weights { dense: 1.0, sparse: 1.0, rerank: 1.0 };
+    let scored = |hit: &Hit| Scored { id: hit.id, score: hit.score, cosine: None };
+    let (dense, sparse): (Vec<_>, Vec<_>) =
+        (found.dense.iter().map(scored).collect(), found.sparse.iter().map(scored).collect());
+    let sparse_bound = found.sparse.first().map_or(1.0, |best| best.score);
+    let branches = Branches { dense: &dense, sparse: &sparse, sparse_bound };
+    fusion::fuse(Method::Scores, weights, branches).len()
 }

@@ -1,36 +1,54 @@
-//! `rag-api eval retrieval`.
+//! `rag-api eval retrieval | spans | answers`.
 
-use std::collections::HashSet;
-use std::fmt::Write;
-use std::path::PathBuf;
+mod answers;
+mod report;
+mod retrieval;
+mod spans;
+
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use futures::{StreamExt, TryStreamExt};
-use rag_api::config::Config;
-use rag_api::document::TenantId;
-use rag_api::error::{Error, Result};
-use rag_api::eval::collection::Query;
-use rag_api::eval::{Collection, Index, metrics};
-use rag_api::retrieve::Mode;
+use futures::{Stream, StreamExt, TryStreamExt};
+use rag_api::config::{Config, Loaded};
+use rag_api::error::Result;
+use rag_api::eval::cache::{Cache, MAX_BYTES};
+use rag_api::eval::collection::Document;
+use rag_api::eval::index::Cutting;
+use rag_api::eval::{Index, Models};
+use rag_api::ingest::chunk::ChunkOptions;
+use tempfile::TempDir;
 
 use super::progress::bar;
-
-/// Passages that are retrieved for a question: enough for [`DEPTH`] documents of several passages each.
-const PASSAGES: usize = 200;
-/// Documents of a ranking.
-const DEPTH: usize = 100;
+use report::Report;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EvalCommand {
     /// Measure retrieval on folders in BEIR's format (corpus.jsonl, queries.jsonl, qrels.tsv), without a server
-    Retrieval(RetrievalArgs),
+    Retrieval(retrieval::RetrievalArgs),
+    /// Measure chunking and retrieval on folders that also say which stretches of long documents are relevant
+    /// (spans.jsonl)
+    Spans(spans::SpansArgs),
+    /// Measure the answers themselves, on folders whose questions have `answers`, or with unanswerable.jsonl
+    Answers(answers::AnswersArgs),
+}
+
+impl EvalCommand {
+    /// What the command line sets over the settings.
+    pub(crate) fn common(&self) -> &Common {
+        match self {
+            Self::Retrieval(arguments) => &arguments.common,
+            Self::Spans(arguments) => &arguments.common,
+            Self::Answers(arguments) => &arguments.common,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct RetrievalArgs {
+pub(crate) struct Common {
     /// Folders of collections
-    #[arg(required = true)]
+    #[arg(required = true, value_name = "FOLDER")]
     folders: Vec<PathBuf>,
     /// At most so many questions of each collection, chosen at random
     #[arg(long, value_name = "N")]
@@ -38,157 +56,129 @@ pub(crate) struct RetrievalArgs {
     /// What the choice of questions depends on
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// A reranker, as RAG_RERANKER_MODEL names it (several: repeat it) [default: the configured one]
+    #[arg(long, value_name = "NAME")]
+    reranker: Vec<String>,
     /// Write the metrics of every question to a file, by tabs
     #[arg(long, value_name = "FILE")]
     per_query: Option<PathBuf>,
+    /// Write all results to a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Keep what the models computed in this folder, at most 2 GiB [default: eval-cache in the models cache]
+    #[arg(long, value_name = "DIR", conflicts_with = "no_cache")]
+    cache: Option<PathBuf>,
+    /// Compute everything anew, and keep nothing
+    #[arg(long)]
+    no_cache: bool,
 }
 
-/// A way to retrieve, by the name it has in the tables.
-#[derive(Debug, Clone)]
-struct Way {
-    name: String,
-    mode: Mode,
-    rerank: bool,
+/// Plain reciprocal rank fusion (Cormack, Clarke and Buettcher, 2009), beside which other fusions are measured.
+const PLAIN_FUSION: [(&str, &str); 3] =
+    [("RAG_RETRIEVAL_RRF_K", "60"), ("RAG_RETRIEVAL_DENSE_WEIGHT", "1"), ("RAG_RETRIEVAL_SPARSE_WEIGHT", "1")];
+
+/// What every evaluation works with.
+struct Bench {
+    config: Config,
+    /// Retrieval by [`PLAIN_FUSION`].
+    plain: rag_api::retrieve::Config,
+    models: Models,
+    report: Report,
+    /// Holds the cache of a run that keeps none.
+    _scratch: TempDir,
 }
 
-/// nDCG@10, recall@10, recall@100 and the reciprocal rank.
-type Scores = [f64; 4];
-
-const METRICS: [&str; 4] = ["ndcg@10", "recall@10", "recall@100", "mrr"];
-
-pub(crate) async fn eval(config: Config, command: EvalCommand) -> Result<ExitCode> {
-    let EvalCommand::Retrieval(arguments) = command;
-    // All of them first: a folder that is wrong is known before an hour of embedding.
-    let mut collections = Vec::new();
-    for folder in &arguments.folders {
-        let mut collection = Collection::read(folder)?;
-        collection.sample(arguments.queries.unwrap_or(usize::MAX), arguments.seed);
-        collections.push(collection);
+/// Runs an evaluation. `load` gives the configuration with variables of the command line over it.
+pub(crate) async fn eval(load: impl Fn(&[(&str, &str)]) -> Result<Loaded>, command: EvalCommand) -> Result<ExitCode> {
+    let common = command.common();
+    let mut rerankers = Vec::new();
+    for name in &common.reranker {
+        rerankers.push(load(&[("RAG_RERANKER_MODEL", name)])?.config.rerank);
     }
-    let index = Index::new(&config).await?;
-    let ways = ways(&index);
-    let mut means = vec![Vec::new(); ways.len()];
-    let mut per_query = format!("collection\tway\tquery\t{}\n", METRICS.join("\t"));
-    for (number, collection) in collections.iter().enumerate() {
-        let tenant: TenantId = format!("c{number}").parse()?;
-        let owners = load(&index, &tenant, collection).await?;
-        super::say(&format!(
-            "{}: {} documents, {} chunks, {} questions",
-            collection.name,
-            collection.documents.len(),
-            owners.len(),
-            collection.queries.len()
-        ))?;
-        for (way, means) in ways.iter().zip(&mut means) {
-            let scores = measure(&index, &tenant, collection, &owners, way).await?;
-            for (query, scores) in collection.queries.iter().zip(&scores) {
-                let _ = writeln!(per_query, "{}\t{}\t{}\t{}", collection.name, way.name, query.id, row(scores, "\t"));
-            }
-            let mean = mean(&scores);
-            super::say(&line(&way.name, &mean))?;
-            means.push(mean);
+    let loaded = load(&[])?;
+    if rerankers.is_empty() {
+        rerankers.push(loaded.config.rerank.clone());
+    }
+    let plain = load(&PLAIN_FUSION)?.config.retrieve;
+    let scratch = tempfile::tempdir()
+        .map_err(|error| rag_api::error::Error::internal("no temporary folder can be made", error))?;
+    let folder = match (&common.cache, common.no_cache) {
+        (_, true) => scratch.path().to_owned(),
+        (Some(folder), false) => folder.clone(),
+        (None, false) => loaded.config.models.cache.join("eval-cache"),
+    };
+    // Collections first: a folder that is wrong is known before models are loaded.
+    match command {
+        EvalCommand::Retrieval(arguments) => {
+            let collections = retrieval::read(&arguments)?;
+            let mut bench = Bench::new(loaded, plain, &rerankers, (&folder, scratch)).await?;
+            retrieval::measure(&mut bench, &arguments, &collections).await?;
+            bench.report.finish("retrieval", &arguments.common)
+        }
+        EvalCommand::Spans(arguments) => {
+            let collections = spans::read(&arguments)?;
+            let mut bench = Bench::new(loaded, plain, &rerankers, (&folder, scratch)).await?;
+            spans::measure(&mut bench, &arguments, &collections).await?;
+            bench.report.finish("spans", &arguments.common)
+        }
+        EvalCommand::Answers(arguments) => {
+            let collections = answers::read(&arguments)?;
+            let mut bench = Bench::new(loaded, plain, &rerankers, (&folder, scratch)).await?;
+            answers::measure(&mut bench, &collections).await?;
+            bench.report.finish("answers", &arguments.common)
         }
     }
-    if collections.len() > 1 {
-        super::say(&format!("mean of {} collections", collections.len()))?;
-        for (way, means) in ways.iter().zip(&means) {
-            super::say(&line(&way.name, &mean(means)))?;
+}
+
+impl Bench {
+    async fn new(
+        loaded: Loaded,
+        plain: rag_api::retrieve::Config,
+        rerankers: &[rag_api::rerank::Config],
+        (folder, scratch): (&Path, TempDir),
+    ) -> Result<Self> {
+        let cache = Arc::new(Cache::open(&folder.join("cache.db"), MAX_BYTES).await?);
+        let models = Models::load(&loaded.config, rerankers, cache).await?;
+        let report = Report::new(&loaded.settings, models.embedding_model());
+        Ok(Self { config: loaded.config, plain, models, report, _scratch: scratch })
+    }
+
+    /// How documents are cut by the settings in force.
+    fn cutting(&self) -> Cutting {
+        let (max_tokens, overlap) = (self.config.ingest.chunk_tokens, self.config.ingest.chunk_overlap);
+        Cutting { options: ChunkOptions { max_tokens, overlap }, title: true, headings: true }
+    }
+
+    /// Cuts, embeds and stores documents.
+    async fn index(&self, name: &str, documents: &[Document], cutting: Cutting) -> Result<Index> {
+        let most = self.models.max_chunk_tokens();
+        if cutting.options.max_tokens > most {
+            return Err(rag_api::error::Error::config(format!(
+                "chunks of {} tokens: {} reads at most {most} besides its own",
+                cutting.options.max_tokens,
+                self.models.embedding_model()
+            )));
         }
+        let bar = bar(0, format!("{name}: embedding"));
+        let index = Index::build(&self.models, documents, cutting, |done, all| {
+            bar.set_length(all as u64);
+            bar.set_position(done as u64);
+        });
+        let index = index.await;
+        bar.finish_and_clear();
+        index
     }
-    if let Some(file) = &arguments.per_query {
-        let failed = |error| Error::config(format!("{} cannot be written", file.display())).with_source(error);
-        std::fs::write(file, per_query).map_err(failed)?;
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
-fn ways(index: &Index) -> Vec<Way> {
-    let way = |name: &str, mode, rerank| Way { name: name.to_owned(), mode, rerank };
-    let mut ways =
-        vec![way("dense", Mode::Dense, false), way("sparse", Mode::Sparse, false), way("hybrid", Mode::Hybrid, false)];
-    if let Some(reranker) = index.reranker() {
-        ways.push(way(&format!("hybrid + {reranker}"), Mode::Hybrid, true));
-    }
-    ways
-}
-
-async fn load(index: &Index, tenant: &TenantId, collection: &Collection) -> Result<Vec<usize>> {
-    let bar = bar(0, format!("{}: embedding", collection.name));
-    let owners = index.load(tenant, &collection.documents, |done, all| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-    });
-    let owners = owners.await;
-    bar.finish_and_clear();
-    owners
-}
-
-/// The scores of every question, in order.
-async fn measure(
-    index: &Index,
-    tenant: &TenantId,
-    collection: &Collection,
-    owners: &[usize],
-    way: &Way,
-) -> Result<Vec<Scores>> {
-    let bar = bar(collection.queries.len() as u64, format!("{}: {}", collection.name, way.name));
+/// Runs as many at once as there are cores; the results in order.
+async fn each<T, F: Future<Output = Result<T>>>(doing: String, work: Vec<F>) -> Result<Vec<T>> {
+    let bar = bar(work.len() as u64, doing);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let asked = futures::stream::iter(&collection.queries).map(|query| {
-        let bar = &bar;
-        async move {
-            let scores = ask(index, tenant, collection, owners, way, query).await;
-            bar.inc(1);
-            scores
-        }
-    });
-    let scores = asked.buffered(cores).try_collect().await;
+    let results = counted(futures::stream::iter(work).buffered(cores), &bar).try_collect().await;
     bar.finish_and_clear();
-    scores
+    results
 }
 
-async fn ask(
-    index: &Index,
-    tenant: &TenantId,
-    collection: &Collection,
-    owners: &[usize],
-    way: &Way,
-    query: &Query,
-) -> Result<Scores> {
-    let found = index.retrieve(tenant, &query.text, way.mode, way.rerank, PASSAGES).await?;
-    if !found.degraded.is_empty() {
-        let what = found.degraded.join(", ");
-        return Err(Error::config(format!(
-            "question {} was answered without {what}: the machine is too busy",
-            query.id
-        )));
-    }
-    let mut seen = HashSet::new();
-    let ranking: Vec<String> = found
-        .passages
-        .iter()
-        .filter_map(|scored| owners.get(scored.passage.chunk.chunk_idx as usize))
-        .filter(|owner| seen.insert(**owner))
-        .take(DEPTH)
-        .map(|owner| collection.documents[*owner].id.clone())
-        .collect();
-    let judgements = &collection.judgements[&query.id];
-    Ok([
-        metrics::ndcg(&ranking, judgements, 10),
-        metrics::recall(&ranking, judgements, 10),
-        metrics::recall(&ranking, judgements, DEPTH),
-        metrics::reciprocal_rank(&ranking, judgements),
-    ])
-}
-
-fn mean(scores: &[Scores]) -> Scores {
-    std::array::from_fn(|i| scores.iter().map(|scores| scores[i]).sum::<f64>() / scores.len().max(1) as f64)
-}
-
-fn row(scores: &Scores, separator: &str) -> String {
-    scores.map(|score| format!("{score:.4}")).join(separator)
-}
-
-fn line(way: &str, scores: &Scores) -> String {
-    let cells: Vec<String> = METRICS.iter().zip(scores).map(|(metric, score)| format!("{metric} {score:.4}")).collect();
-    format!("  {way:<28} {}", cells.join("  "))
+fn counted<S: Stream>(stream: S, bar: &indicatif::ProgressBar) -> impl Stream<Item = S::Item> {
+    stream.inspect(|_| bar.inc(1))
 }

@@ -81,6 +81,7 @@ pub(super) fn read(options: LoadOptions) -> Result<Layers> {
         profile_layer(&directory, &profile)?,
         Some(variables_layer(".env", &dotenv)),
         Some(variables_layer("environment", &environment)),
+        Some(variables_layer("command line", &options.arguments)),
     ];
     for mut layer in layers.into_iter().flatten() {
         check_names(&layer, &names)?;

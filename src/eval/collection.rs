@@ -1,5 +1,8 @@
 //! Collections in BEIR's format: `corpus.jsonl` (`_id`, `title`, `text`), `queries.jsonl` (`_id`, `text`) and `qrels.tsv`
 //! (`query-id`, `corpus-id`, `score`, with a head).
+//!
+//! Beyond BEIR, and where they are there: a question's `answers`, `unanswerable.jsonl` with questions that no document
+//! answers, and what [`super::originals`] reads.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -22,6 +25,12 @@ pub struct Document {
     pub title: String,
     /// Its text.
     pub text: String,
+    /// Where it is a passage of a longer text: the first character, in Unicode scalar values.
+    #[serde(default)]
+    pub start: Option<u64>,
+    /// One past the last character.
+    #[serde(default)]
+    pub end: Option<u64>,
 }
 
 /// A question.
@@ -32,6 +41,9 @@ pub struct Query {
     pub id: String,
     /// Its text.
     pub text: String,
+    /// What answers it, in words that a person chose; any of them will do.
+    #[serde(default)]
+    pub answers: Vec<String>,
 }
 
 /// Documents, questions, and what is relevant for which.
@@ -45,6 +57,8 @@ pub struct Collection {
     pub queries: Vec<Query>,
     /// By question.
     pub judgements: HashMap<String, Judgements>,
+    /// Questions that no document answers.
+    pub unanswerable: Vec<Query>,
 }
 
 impl Collection {
@@ -62,22 +76,30 @@ impl Collection {
         if queries.is_empty() {
             return Err(wrong(&folder.join("queries.jsonl"), "no question has a relevant document in qrels.tsv"));
         }
-        Ok(Self { name, documents, queries, judgements })
+        let unanswerable = folder.join("unanswerable.jsonl");
+        let unanswerable = if unanswerable.exists() { json_lines(&unanswerable)? } else { Vec::new() };
+        Ok(Self { name, documents, queries, judgements, unanswerable })
     }
 
-    /// Keeps at most `count` questions, chosen at random by `seed`, in the order of the file.
+    /// Keeps at most `count` questions (and as many unanswerable ones), chosen at random by `seed`, in the order of the
+    /// file.
     pub fn sample(&mut self, count: usize, seed: u64) {
-        if count >= self.queries.len() {
-            return;
-        }
-        let mut random = rand::rngs::StdRng::seed_from_u64(seed);
-        let mut chosen = rand::seq::index::sample(&mut random, self.queries.len(), count).into_vec();
-        chosen.sort_unstable();
-        self.queries = chosen.into_iter().map(|i| self.queries[i].clone()).collect();
+        sample(&mut self.queries, count, seed);
+        sample(&mut self.unanswerable, count, seed);
     }
 }
 
-fn wrong(path: &Path, problem: impl std::fmt::Display) -> Error {
+fn sample(queries: &mut Vec<Query>, count: usize, seed: u64) {
+    if count >= queries.len() {
+        return;
+    }
+    let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+    let mut chosen = rand::seq::index::sample(&mut random, queries.len(), count).into_vec();
+    chosen.sort_unstable();
+    *queries = chosen.into_iter().map(|i| queries[i].clone()).collect();
+}
+
+pub(super) fn wrong(path: &Path, problem: impl std::fmt::Display) -> Error {
     Error::config(format!("{}: {problem}", path.display()))
 }
 
@@ -90,7 +112,7 @@ fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines().enumerate().map(|(i, line)| (i + 1, line)).filter(|(_, line)| !line.trim().is_empty())
 }
 
-fn json_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+pub(super) fn json_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     let text = read(path)?;
     let parse = |(number, line)| {
         serde_json::from_str(line).map_err(|error| wrong(path, format_args!("line {number}: {error}")))
@@ -138,7 +160,8 @@ mod tests {
         let folder = folder("query-id\tcorpus-id\tscore\nq1\td1\t2\nq1\td2\t0\nq2\td2\t-1\n");
         let collection = Collection::read(folder.path()).unwrap();
         assert_eq!(collection.documents.len(), 2);
-        assert_eq!(collection.queries, [Query { id: "q1".into(), text: "A?".into() }], "q2 has nothing relevant");
+        let kept: Vec<&str> = collection.queries.iter().map(|query| query.id.as_str()).collect();
+        assert_eq!(kept, ["q1"], "q2 has nothing relevant");
         assert_eq!(collection.judgements["q1"], [("d1".to_owned(), 2), ("d2".to_owned(), 0)].into());
     }
 

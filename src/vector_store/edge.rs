@@ -5,11 +5,13 @@
 //! A caller that goes away leaves the queue; what has begun is finished.
 //!
 //! Written operations survive a crash of the process at once (they are in the engine's log) and a power cut after
-//! [`VectorStore::flush`]. Dropping the store flushes.
+//! [`VectorStore::flush`], which makes the log durable. The segments follow when the log has grown, when the process is
+//! idle, and when the store is dropped; what the log then holds need not be applied again at the next start.
 
 mod fetch;
 mod filter;
 mod identity;
+mod log;
 mod payload;
 mod search;
 mod terms;
@@ -44,9 +46,14 @@ use terms::Terms;
 const DENSE: &str = "dense";
 const SPARSE: &str = "bm25";
 
-/// Bytes of a log segment, preallocated on disk: two of them hold what was written since the last flush. A larger
-/// operation gets a larger segment.
+/// The engine's name for the folder of its log.
+const LOG_FOLDER: &str = "wal";
+
+/// Bytes of a log segment, preallocated on disk. A larger operation gets a larger segment.
 const LOG_SEGMENT: usize = 4 * 1024 * 1024;
+
+/// Bytes of the log above which the segments are written out: some 5,000 points, applied again in half a second.
+const LOG_LIMIT: u64 = 32 * 1024 * 1024;
 
 /// Points of one logged operation: bounds the log segment and how long searches may wait for a writer.
 const UPSERT_BATCH: usize = 256;
@@ -62,6 +69,8 @@ const SEGMENTS: usize = 2;
 #[derive(Debug)]
 pub struct EdgeStore {
     collection: Arc<Collection>,
+    /// Where the engine keeps its log.
+    log: Arc<Path>,
     writers: Arc<Semaphore>,
     searches: Arc<Semaphore>,
     optimizations: Arc<Semaphore>,
@@ -101,6 +110,7 @@ impl EdgeStore {
             })?;
         Ok(Self {
             collection: Arc::new(Collection { shard, _lock: lock }),
+            log: shard_folder.join(LOG_FOLDER).into(),
             writers: Arc::new(Semaphore::new(1)),
             searches: Arc::new(Semaphore::new(threads)),
             optimizations: Arc::new(Semaphore::new(1)),
@@ -144,6 +154,11 @@ impl EdgeStore {
         });
     }
 
+    /// Writes the segments out, so that the log can begin anew.
+    async fn checkpoint(&self) -> Result<()> {
+        self.run(&self.writers, |shard| shard.flush().map_err(failed)).await
+    }
+
     async fn update(&self, operation: UpdateOperation) -> Result<()> {
         self.changed.store(true, Ordering::SeqCst);
         self.run(&self.writers, move |shard| shard.update(operation).map_err(failed)).await
@@ -172,7 +187,15 @@ impl VectorStore for EdgeStore {
         }
         // All calls counted by now made their writes before this flush begins.
         let covered = self.flush_calls.load(Ordering::SeqCst);
-        self.run(&self.writers, |shard| shard.flush().map_err(failed)).await?;
+        let log = Arc::clone(&self.log);
+        // Beside the writers: what they log meanwhile is not this call's.
+        let bytes = tokio::task::spawn_blocking(move || log::sync(&log).and_then(|()| log::bytes(&log)))
+            .await
+            .map_err(|error| Error::internal("the vector store failed", error))?
+            .map_err(|error| Error::unavailable("the vector store's log cannot be written", error))?;
+        if bytes > LOG_LIMIT {
+            self.checkpoint().await?;
+        }
         *flushed = covered;
         Ok(())
     }
@@ -274,10 +297,8 @@ impl VectorStore for EdgeStore {
         crate::hold::passing("optimize");
         // Beside the writers: the engine redirects writes while it rebuilds a segment.
         let worked = self.run(&self.optimizations, |shard| shard.optimize().map_err(failed)).await?;
-        if worked {
-            // The replaced segments leave the disk once the new ones are durable.
-            self.flush().await?;
-        }
+        // The replaced segments leave the disk once the new ones are durable.
+        self.checkpoint().await?;
         Ok(worked)
     }
 }

@@ -7,14 +7,14 @@ use tokio::process::Command;
 
 use crate::support::{ADMIN_KEY, TestApp, binary, settings};
 
-struct Run {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub(crate) struct Run {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 /// Runs `rag-api` with these arguments and variables alone.
-async fn run(arguments: &[&str], variables: &[(String, String)]) -> Run {
+pub(crate) async fn run(arguments: &[&str], variables: &[(String, String)]) -> Run {
     let mut command = Command::new(binary());
     let dir = tempfile::tempdir().unwrap();
     command.args(arguments).env_clear().envs(variables.iter().cloned()).current_dir(dir.path());
@@ -147,32 +147,4 @@ async fn a_taken_port_is_one_line() {
     let run = run(&["serve", "--listen", &address], &settings(dir.path())).await;
     assert_eq!(run.code, Some(1));
     assert!(run.err.contains(&address) && run.err.contains("another server"), "{}", run.err);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn retrieval_is_measured_on_a_folder_with_judgements() {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-    write(
-        "corpus.jsonl",
-        "{\"_id\": \"d1\", \"title\": \"Travel\", \"text\": \"Trains are preferred to planes.\"}\n\
-         {\"_id\": \"d2\", \"title\": \"Records\", \"text\": \"Invoices are kept for ten years.\"}\n\
-         {\"_id\": \"d3\", \"text\": \"The canteen opens at noon.\"}\n",
-    );
-    write("queries.jsonl", "{\"_id\": \"q1\", \"text\": \"How long are invoices kept?\"}\n");
-    write("qrels.tsv", "query-id\tcorpus-id\tscore\nq1\td2\t1\n");
-    let (path, table) = (folder.path().to_str().unwrap(), folder.path().join("table.tsv"));
-    let arguments = ["eval", "retrieval", path, "--per-query", table.to_str().unwrap()];
-    let measured = run(&arguments, &settings(folder.path())).await;
-    assert_eq!(measured.code, Some(0), "{}", measured.err);
-    assert!(measured.out.contains("3 documents, 3 chunks, 1 questions"), "{}", measured.out);
-    let table = std::fs::read_to_string(&table).unwrap();
-    for way in ["dense", "sparse", "hybrid", "hybrid + late-interaction"] {
-        assert!(table.contains(&format!("\t{way}\tq1\t1.0000\t1.0000\t1.0000\t1.0000\n")), "{way}: {table}");
-    }
-
-    write("qrels.tsv", "q1 d2 1\n");
-    let wrong = run(&arguments, &settings(folder.path())).await;
-    assert_eq!((wrong.code, wrong.err.lines().count()), (Some(1), 1), "{}", wrong.err);
-    assert!(wrong.err.contains("qrels.tsv: line 1"), "{}", wrong.err);
 }

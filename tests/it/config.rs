@@ -50,6 +50,7 @@ impl Place {
             profile: self.profile.clone(),
             directory: Some(self.path().to_owned()),
             environment: Some(self.environment.clone()),
+            ..LoadOptions::default()
         })
     }
 

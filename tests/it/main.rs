@@ -18,6 +18,7 @@ mod chunk;
 mod cli;
 mod config;
 mod crash;
+mod eval;
 mod extract;
 mod http;
 mod ingest;

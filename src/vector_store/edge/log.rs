@@ -1,0 +1,116 @@
+//! The engine's log on disk: what was written there survives a power cut, and is applied again when the store is opened.
+//!
+//! The engine's own flush also writes out every file of every segment: some 90 calls to the disk, a third of a second on
+//! a busy one, for each document that is published. The log is two or three files.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Makes everything that was logged before the call durable. The engine writes its log through memory maps, whose
+/// changed pages belong to the file, so that syncing the file writes them, whoever has it open.
+pub(super) fn sync(folder: &Path) -> io::Result<()> {
+    for file in files(folder)? {
+        match File::open(&file) {
+            Ok(file) => file.sync_data()?,
+            // Its operations are in the segments by now, or it was made and not yet used.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    // The names, too: a log segment that is full gets another one.
+    File::open(folder)?.sync_all()
+}
+
+/// Bytes of the log, whether or not they are used.
+pub(super) fn bytes(folder: &Path) -> io::Result<u64> {
+    Ok(files(folder)?.iter().filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum())
+}
+
+fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            files.push(entry.path());
+        }
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{EdgeStore, LOG_FOLDER};
+    use crate::document::{Chunk, Metadata, Passage, Principal, Scope};
+    use crate::embedding::EmbeddingModel;
+    use crate::vector_store::{Point, SearchQuery, SparseVector, VectorStore};
+
+    fn point(number: u32) -> Point {
+        Point {
+            tenant: "acme".parse().unwrap(),
+            principals: vec![Principal::public()],
+            passage: Passage {
+                document_id: format!("d{number}").parse().unwrap(),
+                version: 1,
+                title: String::new(),
+                metadata: Metadata::new(),
+                chunk: Chunk {
+                    chunk_idx: 0,
+                    text: "text ".repeat(200),
+                    headings: Vec::new(),
+                    page: None,
+                    start: 0,
+                    end: 0,
+                },
+            },
+            dense: vec![1.0, 0.0],
+            sparse: SparseVector { indices: vec![1], values: vec![1.0] },
+        }
+    }
+
+    fn copy(from: &std::path::Path, to: &std::path::Path) {
+        for entry in walkdir::WalkDir::new(from) {
+            let entry = entry.unwrap();
+            let target = to.join(entry.path().strip_prefix(from).unwrap());
+            if entry.file_type().is_dir() {
+                std::fs::create_dir_all(target).unwrap();
+            } else {
+                std::fs::copy(entry.path(), target).unwrap();
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_flushed_is_whole_in_the_log() {
+        let (folder, after_the_cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let model = EmbeddingModel { name: "test".to_owned(), dimensions: 2, max_tokens: 8 };
+        let store = EdgeStore::open(folder.path(), &model).unwrap();
+        store.upsert(vec![point(0)]).await.unwrap();
+        store.checkpoint().await.unwrap();
+        // A power cut that leaves the segments as they were, and the log as it was flushed: more than one file of it.
+        copy(folder.path(), after_the_cut.path());
+        store.upsert((1..6_000).map(point).collect()).await.unwrap();
+        store.flush().await.unwrap();
+        let log = std::path::Path::new("shard").join(LOG_FOLDER);
+        assert!(super::files(&folder.path().join(&log)).unwrap().len() > 2);
+        copy(&folder.path().join(&log), &after_the_cut.path().join(&log));
+
+        let store = EdgeStore::open(after_the_cut.path(), &model).unwrap();
+        let scope = Scope::new("acme".parse().unwrap(), vec![Principal::public()]);
+        let query = SearchQuery { dense: Some(vec![1.0, 0.0]), limit: 10_000, ..SearchQuery::default() };
+        assert_eq!(store.search(&scope, query).await.unwrap().dense.len(), 6_000);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_log_that_has_grown_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = EmbeddingModel { name: "test".to_owned(), dimensions: 2, max_tokens: 8 };
+        let store = EdgeStore::open(folder.path(), &model).unwrap();
+        store.upsert((0..30_000).map(point).collect()).await.unwrap();
+        let before = super::bytes(&store.log).unwrap();
+        assert!(before > super::super::LOG_LIMIT, "{before}");
+        store.flush().await.unwrap();
+        let after = super::bytes(&store.log).unwrap();
+        assert!(after < before / 2, "{before} {after}");
+    }
+}
