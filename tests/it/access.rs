@@ -1,6 +1,7 @@
 //! What a caller may not read never comes out, whatever route it is asked on.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -8,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::TestApp;
+use crate::support::{self, TestApp};
 
 /// Queries without reranking.
 const QUERIES: usize = 10_000;
@@ -282,11 +283,15 @@ async fn nothing_foreign_comes_out_of_any_route() {
     }
     assert!(found > QUERIES, "the queries found almost nothing ({found}): they prove nothing");
     let metrics = world.app.metrics().await;
-    let dropped = metrics.lines().find(|line| {
-        line.starts_with("rag_access_recheck_dropped_total")
-            && line.contains("reason=\"access\"")
-            && !line.ends_with(" 0")
-    });
-    assert_eq!(dropped, None, "the second check had to drop something for lack of access");
+    let dropped = metrics
+        .lines()
+        .filter(|line| line.starts_with("rag_access_recheck_dropped_total") && line.contains("reason=\"access\""));
+    let dropped: u64 = dropped.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum();
+    // (Tests of one process share its counters.)
+    let provoked = support::PROVOKED_DROPS.load(Ordering::SeqCst);
+    assert!(
+        dropped <= provoked,
+        "the second check had to drop {dropped} hits for lack of access, {provoked} by a test"
+    );
     println!("{QUERIES} searches and {RERANKED} reranked answers found {found} passages, none of them foreign");
 }

@@ -2,6 +2,7 @@
 #![cfg(feature = "edge")]
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -298,6 +299,7 @@ async fn the_catalog_decides_before_the_store_knows() {
         metadata: Metadata::new(),
     };
     library.store.set_attributes(&tenant(), &retention, 1, &attributes).await.unwrap();
+    support::PROVOKED_DROPS.fetch_add(4, Ordering::SeqCst);
     for (readers, visible) in [(vec![], 0), (vec![bob], 2), (vec![], 0)] {
         let patch = AttributesPatch { readers: Some(readers), ..AttributesPatch::default() };
         library.catalog.patch(&tenant(), &retention, None, patch).await.unwrap().unwrap();

@@ -4,6 +4,7 @@ pub(crate) mod llm_server;
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use rag_api::app::{App, Listeners};
@@ -22,6 +23,9 @@ pub(crate) const ADMIN_KEY: &str = "test-admin-key-0123456789abcdef";
 
 /// Longest wait for anything that a test waits for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Hits that tests of this process have the second access check drop on purpose.
+pub(crate) static PROVOKED_DROPS: AtomicU64 = AtomicU64::new(0);
 
 /// The models cache that `deploy/test` fills. Fails with the command that does so.
 #[allow(clippy::disallowed_methods, reason = "tests find their models by the environment")]

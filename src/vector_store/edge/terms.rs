@@ -257,9 +257,12 @@ mod tests {
 
         store.terms = Arc::new(Terms::with_large(50));
         assert_equal(&scores(&store).await, &engines);
-        while !is_weighted(&store) {
-            tokio::task::yield_now().await;
-        }
+        let counted = async {
+            while !is_weighted(&store) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), counted).await.expect("the terms are counted");
         assert_equal(&scores(&store).await, &engines);
 
         // What is written counts at once; another tenant's does not.
