@@ -3,39 +3,46 @@
 //! The engine's own flush also writes out every file of every segment: some 90 calls to the disk, a third of a second on
 //! a busy one, for each document that is published. The log is two or three files.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+/// How often the files are looked through before it is given up: each time, another one was begun meanwhile.
+const MAX_PASSES: usize = 100;
 
 /// Makes everything that was logged before the call durable. The engine writes its log through memory maps, whose
 /// changed pages belong to the file, so that syncing the file writes them, whoever has it open.
+///
+/// A file of the log that is full is renamed, perhaps while its name is looked for: only a pass that began and ended with
+/// the same names has seen all of them.
 pub(super) fn sync(folder: &Path) -> io::Result<()> {
-    for file in files(folder)? {
-        match File::open(&file) {
-            Ok(file) => file.sync_data()?,
-            // Its operations are in the segments by now, or it was made and not yet used.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+    let mut names = names(folder)?;
+    for _ in 0..MAX_PASSES {
+        for name in &names {
+            match File::open(folder.join(name)) {
+                Ok(file) => file.sync_data()?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let before = std::mem::replace(&mut names, self::names(folder)?);
+        if before == names {
+            return File::open(folder)?.sync_all();
         }
     }
-    // The names, too: a log segment that is full gets another one.
-    File::open(folder)?.sync_all()
+    Err(io::Error::other("its files change faster than they can be written out"))
 }
 
 /// Bytes of the log, whether or not they are used.
 pub(super) fn bytes(folder: &Path) -> io::Result<u64> {
-    Ok(files(folder)?.iter().filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum())
+    let length = |name| folder.join(name).metadata().map_or(0, |metadata| metadata.len());
+    Ok(names(folder)?.into_iter().map(length).sum())
 }
 
-fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_file() {
-            files.push(entry.path());
-        }
-    }
-    Ok(files)
+fn names(folder: &Path) -> io::Result<BTreeSet<OsString>> {
+    std::fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect()
 }
 
 #[cfg(test)]
@@ -92,7 +99,7 @@ mod tests {
         store.upsert((1..6_000).map(point).collect()).await.unwrap();
         store.flush().await.unwrap();
         let log = std::path::Path::new("shard").join(LOG_FOLDER);
-        assert!(super::files(&folder.path().join(&log)).unwrap().len() > 2);
+        assert!(super::names(&folder.path().join(&log)).unwrap().len() > 2);
         copy(&folder.path().join(&log), &after_the_cut.path().join(&log));
 
         let store = EdgeStore::open(after_the_cut.path(), &model).unwrap();
