@@ -162,7 +162,7 @@ async fn search(store: &Store, scope: &Scope, query: SearchQuery) -> Results {
         hits.into_iter().filter_map(shown).collect()
     };
     let hits = dense.len() + sparse.len();
-    let (dense, sparse) = (show(dense).await, show(sparse).await);
+    let (dense, sparse): (Vec<_>, Vec<_>) = (show(dense).await, show(sparse).await);
     let gone = hits - dense.len() - sparse.len();
     Results { dense, sparse, gone }
 }
