@@ -266,14 +266,14 @@ impl Answerer {
         answer.warnings.splice(0..0, warning);
         let status = if answer.code.is_some() { "error" } else { "success" };
         metrics::QUERIES.add(1, &[("status", status.to_owned()), ("model", answer.model.clone())]);
-        metrics::QUERY_LATENCY.record(started.elapsed().as_secs_f64(), &[("stage", "total".to_owned())]);
+        metrics::QUERY_LATENCY.record(started.elapsed().as_secs_f64(), &[("stage", "total")]);
         if answer.code.is_some() {
             return Ok(answer);
         }
         let Usage { input_tokens, output_tokens } = answer.usage;
         if !answer.cached {
-            metrics::TOKENS.add(input_tokens, &[("type", "input".to_owned())]);
-            metrics::TOKENS.add(output_tokens, &[("type", "output".to_owned())]);
+            metrics::TOKENS.add(input_tokens, &[("type", "input")]);
+            metrics::TOKENS.add(output_tokens, &[("type", "output")]);
         }
         let (request_id, user_id) = (&ask.caller.request_id, &ask.caller.user_id);
         tracing::info!(request_id, user_id, input_tokens, output_tokens, cached = answer.cached, "query_complete");

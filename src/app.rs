@@ -16,7 +16,7 @@ use crate::http::{AppState, Services};
 use crate::ingest::Ingester;
 use crate::ingest::attributes::AttributeWriter;
 use crate::ingest::extract::{Extractor, Limits};
-use crate::ingest::worker::Worker;
+use crate::ingest::worker::{Room, Worker};
 use crate::limit::RateLimiter;
 use crate::retrieve::{Backends, Retriever};
 use crate::vector_store::VectorStore;
@@ -103,6 +103,7 @@ impl App {
                 embedder,
                 bm25: Arc::new(Bm25::new()?),
                 extractor: Arc::new(extractor(&config, pdfium)?),
+                room: Room::new(config.ingest.extract_concurrency),
                 attributes,
                 config: config.ingest.clone(),
                 work,

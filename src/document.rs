@@ -180,6 +180,11 @@ impl Scope {
         &self.principals
     }
 
+    /// Whether the caller is this principal, by its text.
+    pub fn has(&self, principal: &str) -> bool {
+        self.principals.binary_search_by(|own| own.as_str().cmp(principal)).is_ok()
+    }
+
     /// Whether a document of this tenant with these readers is visible.
     pub fn may_read(&self, tenant: &TenantId, readers: &[Principal]) -> bool {
         *tenant == self.tenant && readers.iter().any(|reader| self.principals.binary_search(reader).is_ok())

@@ -11,8 +11,6 @@ use async_trait::async_trait;
 use crate::error::Result;
 use crate::models;
 
-pub(crate) use local::cut;
-
 /// Tokens that a model adds to each text ([CLS] and [SEP]).
 pub(crate) const SPECIAL_TOKENS: usize = 2;
 
@@ -89,7 +87,7 @@ pub enum Config {
     Local {
         /// Where its files are.
         model: models::ModelSource,
-        /// Single-thread sessions; 0: one per core.
+        /// Single-thread sessions; 0: one per core. (One more is for questions alone.)
         sessions: usize,
     },
 }

@@ -32,6 +32,8 @@ pub struct Config {
     pub max_document_bytes: u64,
     /// Documents that one process works on at once; 0: no worker in this process.
     pub concurrency: usize,
+    /// Files that are read at once, each by a child process.
+    pub extract_concurrency: usize,
     /// Tokens of a chunk, context included; at most what the embedding model reads.
     pub chunk_tokens: usize,
     /// Tokens that neighbouring chunks share.

@@ -37,18 +37,40 @@
 //!
 //! # Bounds
 //!
-//! Everything that grows has one; those that can be set are in `config/default.toml`.
+//! Everything that grows has one, and everything that waits a deadline. Those with a setting are in
+//! `config/default.toml`; the others are constants of the module that is named.
 //!
-//! | what | bound |
-//! |---|---|
-//! | a request | its deadline ([`http::Config::request_timeout`]), its body, its time to send the headers |
-//! | requests at once | one semaphore per class ([`http::Config::max_concurrent_queries`]), then 503 |
-//! | the answer cache | bytes ([`cache::Backend::Memory`]) |
-//! | passage token vectors | bytes ([`rerank::Config::LateInteraction`]) |
-//! | what evaluations keep on disk | bytes ([`eval::cache::MAX_BYTES`]) |
-//! | texts that wait for a session | the scheduler's queue; callers wait, and are dropped with their request |
-//! | a document | bytes, text, chunks, attempts, and the child's memory, CPU and wall time |
-//! | writes that wait for the embedded store | one at a time; callers wait |
+//! | what | bound | where |
+//! |---|---|---|
+//! | connections | `max_connections`; 32 of scrapers; 10 s for a head of 32 KiB and 100 headers; 30 s for a client that does not read | `http/server`, `http/connection` |
+//! | an HTTP/2 connection | 128 requests at once, 256 KiB ahead of each and 1 MiB of all | `http/server` |
+//! | a request | `request_timeout_seconds`, 15 s without a byte of its body | `http/guard` |
+//! | bodies | 1 MiB of a question; `max_upload_bytes` of a file, twice that of a form, with 64 files and 64 KiB a field | `http/extract`, `http/upload` |
+//! | requests at once | `max_concurrent_queries`, `max_concurrent_ingests`, 16 for keys | `http/admission` |
+//! | requests that wait for those | 4 for each place, 250 ms, none that would wait longer | `http/admission` |
+//! | buckets of keys' limits | 100,000, then the fullest go | [`limit`] |
+//! | addresses that are remembered | those not yet back at their whole burst, looked through every 5 s | `http/address` |
+//! | keys that are remembered | 10,000, for 3 s | [`auth`] |
+//! | a question | 2,000 characters, 50 passages, 64 conditions with 1,000 values | [`answer`], [`retrieve::filter`] |
+//! | hits of a branch | 4 × `top_k`, at least 100; 4,096 to end a tie; 5 rounds | [`retrieve`], [`vector_store`] |
+//! | answers that are being made | as many as questions at once, and one | `answer/flight` |
+//! | the answer cache | `cache_max_bytes`, `cache_ttl_seconds`; 250 ms for a look | [`cache`] |
+//! | pieces of a stream that wait for its reader | 16, and 64 events | [`answer`], `http/sse` |
+//! | texts that wait for a session | 256 of each class and pool; their callers wait and are dropped with their request | `embedding/scheduler` |
+//! | passages' token vectors | `late_interaction_cache_bytes` | [`rerank`] |
+//! | what a language model sends | `max_output_tokens`; 1 MiB an event | [`llm`] |
+//! | second tries | 10 a second beside a fifth of the first ones | [`resilience`] |
+//! | calls of the embedded store | one writer, as many searches as cores, one optimization; callers wait | `vector_store/edge` |
+//! | its log | what came since the last flush, in files of 4 MiB; 256 points an entry | `vector_store/edge` |
+//! | counts of terms | the words of tenants with 10,000 points or more | `vector_store/edge/terms` |
+//! | connections to SQLite | one writer, four readers, 5 s to get one; a log of 64 MiB is cut | `catalog/sqlite` |
+//! | requests that may be repeated, ids of deleted documents | 24 hours | [`catalog`] |
+//! | documents that wait | rows on disk; each key adds no more than `ingest_rate_limit_requests` | [`catalog`], [`limit`] |
+//! | documents at work | `worker_concurrency`, 5 attempts, 60 setbacks | [`ingest::worker`] |
+//! | a document | 50,000 chunks; `extract_memory_bytes` and `extract_timeout_seconds` of the child | [`ingest`] |
+//! | what evaluations keep on disk | 2 GiB, then the oldest go | [`eval::cache`] |
+//! | series of metrics | routes, methods, statuses, models and reasons: nothing that a client can invent | [`telemetry`] |
+//! | samples of histograms | those of 5 s, then folded into buckets | [`telemetry`] |
 
 pub mod answer;
 pub mod app;
@@ -67,6 +89,7 @@ pub mod ingest;
 pub mod limit;
 pub mod llm;
 pub mod models;
+mod process;
 pub mod rerank;
 pub mod resilience;
 pub mod retrieve;

@@ -5,6 +5,7 @@
 mod files;
 mod hub;
 mod runtime;
+mod session;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,8 +14,10 @@ use std::str::FromStr;
 use crate::error::{Error, Result};
 
 pub use files::ModelFiles;
-pub(crate) use runtime::{SESSION_OPTIONS, execution_providers, is_company_sensitive, session_count};
+pub(crate) use files::Pooling;
+pub(crate) use runtime::session_count;
 pub use runtime::{init_runtime, pdfium_library};
+pub(crate) use session::{OnnxSession, encode};
 
 /// The command that fills the models cache, for messages.
 pub(crate) const SETUP_COMMAND: &str = "./deploy/setup models";

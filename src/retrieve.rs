@@ -245,7 +245,7 @@ async fn timed<T>(stage: &'static str, retrieval: &mut Retrieval, work: impl Fut
     let started = Instant::now();
     let result = work.await;
     let seconds = started.elapsed().as_secs_f64();
-    metrics::QUERY_LATENCY.record(seconds, &[("stage", stage.to_owned())]);
+    metrics::QUERY_LATENCY.record(seconds, &[("stage", stage)]);
     retrieval.timings_ms.push((stage, seconds * 1e3));
     result
 }

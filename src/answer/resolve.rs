@@ -176,8 +176,11 @@ impl Answerer {
                 "error"
             }
         };
-        metrics::CACHE.add(1, &[("cache", "answer".to_owned()), ("result", result.to_owned())]);
-        (found.as_ref().ok().cloned().flatten(), found.is_err())
+        metrics::CACHE.add(1, &[("cache", "answer"), ("result", result)]);
+        match found {
+            Ok(found) => (found, false),
+            Err(_) => (None, true),
+        }
     }
 
     /// Keeps an answer; false if the cache failed.

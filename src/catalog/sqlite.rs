@@ -5,6 +5,7 @@
 //! that of this machine, in milliseconds.
 
 mod documents;
+mod generations;
 mod idempotency;
 mod jobs;
 mod keys;
@@ -30,6 +31,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!("src/catalog/migrations/sqlite");
 const READERS: u32 = 4;
 /// Longest wait for a connection, or for the file while another process writes.
 const BUSY: Duration = Duration::from_secs(5);
+/// Most bytes of the write-ahead log's file once it is empty.
+const MAX_LOG: u64 = 64 * 1024 * 1024;
 /// How long idempotency keys and version numbers of deleted documents are kept.
 const KEPT: Duration = Duration::from_hours(24);
 
@@ -39,6 +42,7 @@ pub(super) struct SqliteCatalog {
     path: PathBuf,
     writer: SqlitePool,
     readers: SqlitePool,
+    generations: generations::Generations,
     /// The lock of the one worker process, held until this process ends.
     worker_lock: Mutex<Option<File>>,
 }
@@ -60,6 +64,8 @@ impl SqliteCatalog {
             .synchronous(SqliteSynchronous::Full)
             // What is deleted is overwritten, not only unlinked.
             .pragma("secure_delete", "ON")
+            // After a checkpoint the log's file is cut to this; until then it is as large as the largest burst made it.
+            .pragma("journal_size_limit", MAX_LOG.to_string())
             .busy_timeout(BUSY)
             .foreign_keys(true);
         let pool = || {
@@ -75,7 +81,8 @@ impl SqliteCatalog {
         let writer = pool().max_connections(1).connect_with(options.clone()).await.map_err(unusable)?;
         let reading = options.pragma("query_only", "ON");
         let readers = pool().max_connections(READERS).connect_with(reading).await.map_err(unusable)?;
-        Ok(Self { path: path.to_owned(), writer, readers, worker_lock: Mutex::new(None) })
+        let generations = generations::Generations::new(path);
+        Ok(Self { path: path.to_owned(), writer, readers, generations, worker_lock: Mutex::new(None) })
     }
 
     /// Begins a transaction that may write; the one writer, so it never fails half-way for being too late.

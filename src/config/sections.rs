@@ -160,6 +160,7 @@ fn ingest(settings: &Settings) -> Result<ingest::Config> {
         extract_program: None,
         max_document_bytes: max_upload_bytes(settings)?,
         concurrency: settings.number("worker_concurrency", 0..=256)?,
+        extract_concurrency: settings.number("extract_concurrency", 1..=256)?,
         chunk_tokens: settings.number("chunk_tokens", 32..=8192)?,
         chunk_overlap: settings.number("chunk_overlap_tokens", 0..=8191)?,
         lease: settings.seconds("worker_lease_seconds", 1.0..=3600.0)?,

@@ -1,25 +1,18 @@
-//! An ONNX embedding model in this process (fastembed on ONNX Runtime), on sessions of one thread each.
+//! An ONNX embedding model in this process, on sessions of one thread each.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use fastembed::{InitOptionsUserDefined, OutputKey, SingleBatchOutput, TextEmbedding, UserDefinedEmbeddingModel};
-use ort::environment::Environment;
 use sha2::{Digest, Sha256};
-use tokenizers::{Tokenizer, TruncationParams};
+use tokenizers::Tokenizer;
 
-use super::scheduler::{BatchKind, Session, SessionPool};
+use super::scheduler::{Session, SessionPool, Staff};
 use super::{Embedder, EmbeddingModel, Priority, TokenCounter, TokenEmbedder, TokenVectors};
 use crate::error::{Error, ErrorKind, Result};
-use crate::models::{self, ModelFiles, ModelSource};
+use crate::models::{self, ModelFiles, ModelSource, OnnxSession, Pooling};
 
-/// A text is cut to so many characters per token before it is tokenised, because the tokenizer reads a whole text before
-/// it cuts it. English has 4 to 5, so that nothing is lost but words that are one unknown token.
-const MAX_CHARS_PER_TOKEN: usize = 16;
-
-/// Token vectors come from the last hidden state, by whichever name an export gives it.
-const TOKEN_OUTPUTS: &[OutputKey] =
-    &[OutputKey::ByName("last_hidden_state"), OutputKey::ByName("token_embeddings"), OutputKey::OnlyOne];
+/// Token vectors are the last hidden state, by whichever name an export gives it; some exports pool within the graph.
+const OUTPUTS: &[&str] = &["last_hidden_state", "token_embeddings", "sentence_embedding"];
 
 /// What is embedded at the start, to warm the sessions up and to see what the model gives.
 const PROBE: &str = "what does the model give for a text such as this one?";
@@ -34,25 +27,24 @@ pub(super) struct LocalEmbedder {
 }
 
 impl LocalEmbedder {
-    /// Loads the model into `sessions` sessions (0: one per core) and tries it.
+    /// Loads the model into `sessions` sessions (0: one per core), and one more that is for questions alone, and tries
+    /// it.
     pub(super) fn open(source: &ModelSource, sessions: usize, models: &models::Config) -> Result<Self> {
         let environment = models::init_runtime(models)?;
         let files = models::resolve(models, source)?;
-        // Else every batch would go through a thread pool of all cores, beside our own threads.
-        tokenizers::utils::parallelism::set_parallelism(false);
-
-        let graph = files.read_graph()?;
-        let name = model_name(source, &files, &graph);
-        let max_tokens = files.max_tokens()?;
-        let opener = Opener { environment, files: &files, graph: &graph, max_tokens };
+        let tokenizer = Arc::new(files.tokenizer()?);
+        let (max_tokens, pooling) = (files.max_tokens()?, files.pooling()?);
         // Every session is tried, which also warms it up; all of them find the same.
-        let found = OnceLock::new();
-        let pool = SessionPool::open("embedding", models::session_count(sessions), || {
-            let mut session = opener.open()?;
-            let _ = found.set(session.probe()?);
+        let mut found = None;
+        let staff = Staff { shared: models::session_count(sessions), for_questions: 1 };
+        let pool = SessionPool::open("embedding", staff, || {
+            let session = OnnxSession::open(&environment, files.graph(), OUTPUTS)?;
+            let mut session = EmbeddingSession { session, tokenizer: tokenizer.clone(), pooling, max_tokens };
+            found = Some(session.probe()?);
             Ok(session)
         })?;
-        let &(dimensions, has_token_vectors) = found.get().ok_or_else(mixed_up)?;
+        let (dimensions, has_token_vectors) = found.ok_or_else(mixed_up)?;
+        let name = model_name(source, &files)?;
         let pool = Arc::new(pool);
         let token_embedder = has_token_vectors
             .then(|| Arc::new(LocalTokenEmbedder { sessions: pool.clone(), max_tokens }) as Arc<dyn TokenEmbedder>);
@@ -60,7 +52,7 @@ impl LocalEmbedder {
         Ok(Self {
             model: EmbeddingModel { name, dimensions, max_tokens },
             sessions: pool,
-            counter: Arc::new(LocalTokenCounter { tokenizer: files.tokenizer()? }),
+            counter: Arc::new(LocalTokenCounter { tokenizer }),
             token_embedder,
         })
     }
@@ -68,12 +60,13 @@ impl LocalEmbedder {
 
 /// The name of the vector space. Folders that are equal in name may hold different models, so a folder's name comes with
 /// a digest of its graph.
-fn model_name(source: &ModelSource, files: &ModelFiles, graph: &[u8]) -> String {
+fn model_name(source: &ModelSource, files: &ModelFiles) -> Result<String> {
     match source {
-        ModelSource::Cached(name) | ModelSource::Hub(name) => name.clone(),
+        ModelSource::Cached(name) | ModelSource::Hub(name) => Ok(name.clone()),
         ModelSource::Path(_) => {
             let folder = files.dir().file_name().unwrap_or_default().to_string_lossy();
-            format!("{folder}@{}", crate::document::hex(&Sha256::digest(graph)[..4]))
+            let digest = Sha256::digest(files.read_graph()?);
+            Ok(format!("{folder}@{}", crate::document::hex(&digest[..4])))
         }
     }
 }
@@ -85,8 +78,7 @@ impl Embedder for LocalEmbedder {
     }
 
     async fn embed(&self, texts: Vec<String>, priority: Priority) -> Result<Vec<Vec<f32>>> {
-        let max_tokens = self.model.max_tokens;
-        let jobs = texts.into_iter().map(|text| Job { text: cut(text, max_tokens), wanted: Wanted::Vector }).collect();
+        let jobs = texts.into_iter().map(|text| Job { text, wanted: Wanted::Vector }).collect();
         let outputs = self.sessions.run(jobs, priority).await?;
         outputs.into_iter().map(Output::into_vector).collect()
     }
@@ -115,29 +107,16 @@ impl TokenEmbedder for LocalTokenEmbedder {
         max_tokens: usize,
         priority: Priority,
     ) -> Result<Vec<TokenVectors>> {
-        let max_tokens = max_tokens.min(self.max_tokens);
-        let wanted = Wanted::Tokens { max_tokens };
-        let jobs = texts.into_iter().map(|text| Job { text: cut(text, max_tokens), wanted }).collect();
+        let wanted = Wanted::Tokens { max_tokens: max_tokens.min(self.max_tokens) };
+        let jobs = texts.into_iter().map(|text| Job { text, wanted }).collect();
         let outputs = self.sessions.run(jobs, priority).await?;
         outputs.into_iter().map(Output::into_token_vectors).collect()
     }
 }
 
-/// Cuts a text that is far longer than the model reads. Runs of blanks, as columns of a report are filled up with, are
-/// one blank in it: they are no tokens, and must not take the place of words.
-pub(crate) fn cut(text: String, max_tokens: usize) -> String {
-    let most = max_tokens * MAX_CHARS_PER_TOKEN;
-    if text.char_indices().nth(most).is_none() {
-        return text;
-    }
-    let mut after_blank = false;
-    let dense = text.chars().filter(|c| !(std::mem::replace(&mut after_blank, c.is_whitespace()) && c.is_whitespace()));
-    dense.take(most).collect()
-}
-
 #[derive(Debug)]
 struct LocalTokenCounter {
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
 }
 
 impl TokenCounter for LocalTokenCounter {
@@ -183,127 +162,88 @@ fn mixed_up() -> Error {
     Error::new(ErrorKind::Internal, "the embedding model answered another question")
 }
 
-/// What is needed to open a session.
-struct Opener<'a> {
-    environment: Environment,
-    files: &'a ModelFiles,
-    graph: &'a [u8],
-    max_tokens: usize,
-}
-
-impl Opener<'_> {
-    fn open(&self) -> Result<EmbeddingSession> {
-        let model = UserDefinedEmbeddingModel::new(self.graph.to_vec(), self.files.tokenizer_files()?)
-            .with_pooling(self.files.pooling()?);
-        let mut options = InitOptionsUserDefined::new()
-            .with_environment(self.environment.clone())
-            .with_execution_providers(models::execution_providers())
-            .with_max_length(self.max_tokens)
-            .with_intra_threads(1);
-        for (key, value) in models::SESSION_OPTIONS {
-            options = options.with_session_config(key, value);
-        }
-        let model = TextEmbedding::try_new_from_user_defined(model, options).map_err(|error| {
-            let message = format!("cannot load {} ({error})", self.files.graph().display());
-            Error::config(message).with_source(error)
-        })?;
-        Ok(EmbeddingSession {
-            model,
-            max_tokens: self.max_tokens,
-            is_company_sensitive: models::is_company_sensitive(self.graph),
-        })
-    }
-}
-
+#[derive(Debug)]
 struct EmbeddingSession {
-    model: TextEmbedding,
+    session: OnnxSession,
+    tokenizer: Arc<Tokenizer>,
+    pooling: Pooling,
     max_tokens: usize,
-    /// Whether a text's vector depends on what else is in its batch.
-    is_company_sensitive: bool,
 }
 
 impl Session for EmbeddingSession {
     type Job = Job;
     type Output = Output;
 
-    fn batch_kind(&self, job: &Job) -> Option<BatchKind> {
+    fn run(&mut self, job: &Job) -> Result<Output> {
         match job.wanted {
-            Wanted::Vector if !self.is_company_sensitive => BatchKind::of(&job.text),
-            Wanted::Vector | Wanted::Tokens { .. } => None,
+            Wanted::Vector => Ok(Output::Vector(self.vector(&job.text)?.0)),
+            Wanted::Tokens { max_tokens } => Ok(Output::Tokens(self.token_vectors(&job.text, max_tokens)?)),
         }
-    }
-
-    fn run(&mut self, jobs: &[Job]) -> Result<Vec<Output>> {
-        // (Only jobs that want vectors share a batch.)
-        if let [Job { text, wanted: Wanted::Tokens { max_tokens } }] = jobs {
-            return Ok(vec![Output::Tokens(self.token_vectors(text, *max_tokens)?)]);
-        }
-        let texts: Vec<&str> = jobs.iter().map(|job| job.text.as_str()).collect();
-        Ok(self.vectors(&texts)?.into_iter().map(Output::Vector).collect())
     }
 }
 
 impl EmbeddingSession {
-    fn vectors(&mut self, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
-        self.truncate_at(self.max_tokens)?;
-        // One batch per call: fastembed keeps the hidden states of all batches of a call until its end.
-        let vectors = self.model.embed(texts, Some(texts.len())).map_err(failed)?;
-        if vectors.iter().flatten().all(|value| value.is_finite()) {
-            Ok(vectors)
-        } else {
-            Err(Error::new(ErrorKind::Internal, "the embedding model gave numbers that are none"))
-        }
+    /// The vector of a text, and whether it was pooled here.
+    fn vector(&mut self, text: &str) -> Result<(Vec<f32>, bool)> {
+        let encoding = models::encode(&self.tokenizer, text, None, self.max_tokens)?;
+        let pooling = self.pooling;
+        self.session.run(&encoding, |shape, values| match *shape {
+            // A text of one batch has no padding: every token counts.
+            [1, _, dimensions] => Ok((normalised(&pooled(values, length(dimensions), pooling)), true)),
+            [1, _] => Ok((normalised(values), false)),
+            _ => Err(Error::new(ErrorKind::Internal, format!("the embedding model gives an output of {shape:?}"))),
+        })
     }
 
     fn token_vectors(&mut self, text: &str, max_tokens: usize) -> Result<TokenVectors> {
-        self.truncate_at(max_tokens)?;
-        let encoding = self
-            .model
-            .tokenizer
-            .encode(text, true)
-            .map_err(|error| Error::internal("cannot tokenise a text", error))?;
-        let output = self.forward(text)?;
-        let hidden = output.select_output(&TOKEN_OUTPUTS).map_err(failed)?;
-        let [1, tokens, dimensions] = *hidden.shape() else {
-            return Err(Error::new(ErrorKind::Internal, "the embedding model gives no token vectors"));
-        };
-        let mut vectors = TokenVectors { ids: Vec::new(), values: Vec::new(), dimensions };
-        let rows = hidden.rows().into_iter().take(tokens);
-        let special = encoding.get_special_tokens_mask();
-        for ((row, &id), &special) in rows.zip(encoding.get_ids()).zip(special) {
-            if special == 0 {
-                let norm = row.iter().map(|value| value * value).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
-                vectors.ids.push(id);
-                vectors.values.extend(row.iter().map(|value| value / norm));
+        let encoding = models::encode(&self.tokenizer, text, None, max_tokens)?;
+        self.session.run(&encoding, |shape, values| {
+            let [1, _, dimensions] = *shape else {
+                return Err(Error::new(ErrorKind::Internal, "the embedding model gives no token vectors"));
+            };
+            let dimensions = length(dimensions);
+            let mut vectors = TokenVectors { ids: Vec::new(), values: Vec::new(), dimensions };
+            let tokens = encoding.get_ids().iter().zip(encoding.get_special_tokens_mask());
+            for (row, (&id, &special)) in values.chunks_exact(dimensions).zip(tokens) {
+                if special == 0 {
+                    vectors.ids.push(id);
+                    vectors.values.extend(normalised(row));
+                }
             }
-        }
-        Ok(vectors)
+            Ok(vectors)
+        })
     }
 
-    /// The length of the model's vectors, and whether it gives token vectors: some exports pool within the graph, and
-    /// give one vector per text.
+    /// The length of the model's vectors, and whether it gives token vectors.
     fn probe(&mut self) -> Result<(usize, bool)> {
-        let dimensions = self.vectors(&[PROBE])?.first().map_or(0, Vec::len);
-        let output = self.forward(PROBE)?;
-        let hidden = output.select_output(&TOKEN_OUTPUTS);
-        Ok((dimensions, hidden.is_ok_and(|hidden| hidden.ndim() == 3)))
-    }
-
-    fn forward(&mut self, text: &str) -> Result<SingleBatchOutput> {
-        let outputs = self.model.transform([text], Some(1)).map_err(failed)?.into_raw();
-        outputs.into_iter().next().ok_or_else(|| Error::new(ErrorKind::Internal, "the embedding model gave nothing"))
-    }
-
-    /// Sets where the session's tokenizer cuts.
-    fn truncate_at(&mut self, max_length: usize) -> Result<()> {
-        let truncation = TruncationParams { max_length, ..TruncationParams::default() };
-        let set = self.model.tokenizer.with_truncation(Some(truncation));
-        set.map(|_| ()).map_err(|error| Error::internal("cannot tokenise a text", error))
+        let (vector, has_token_vectors) = self.vector(PROBE)?;
+        Ok((vector.len(), has_token_vectors))
     }
 }
 
-fn failed(error: fastembed::Error) -> Error {
-    Error::internal("the embedding model failed", error)
+/// A shape's number, at least 1 so that rows can be made of it.
+fn length(dimension: i64) -> usize {
+    usize::try_from(dimension).unwrap_or(0).max(1)
+}
+
+/// One vector of the rows of all tokens.
+fn pooled(values: &[f32], dimensions: usize, pooling: Pooling) -> Vec<f32> {
+    match pooling {
+        Pooling::Cls => values.iter().take(dimensions).copied().collect(),
+        Pooling::Mean => {
+            let mut sum = vec![0.0; dimensions];
+            for row in values.chunks_exact(dimensions) {
+                sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+            }
+            sum
+        }
+    }
+}
+
+/// A vector of length 1. (Which also makes a mean of a sum.)
+fn normalised(vector: &[f32]) -> Vec<f32> {
+    let norm = vector.iter().map(|value| value * value).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+    vector.iter().map(|value| value / norm).collect()
 }
 
 #[cfg(test)]
@@ -311,18 +251,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_cut_between_characters() {
-        assert_eq!(cut("short".to_owned(), 8), "short");
-        assert_eq!(cut("水".repeat(1000), 8), "水".repeat(128));
-        assert_eq!(cut(format!("{}é", "a".repeat(127)), 8).chars().count(), 128);
-    }
-
-    #[test]
-    fn blanks_do_not_take_the_place_of_words() {
-        let row = |n: usize| format!("{n:<60}{:>100}\n", "x");
-        let report = (0..4).map(row).collect::<String>() + "total";
-        assert_eq!(cut(report.clone(), 8), "0 x\n1 x\n2 x\n3 x\ntotal");
-        // What is short enough is left as it is.
-        assert_eq!(cut(report.clone(), 100), report);
+    fn rows_are_pooled_and_normalised() {
+        let rows = [3.0, 0.0, 0.0, 4.0];
+        assert_eq!(normalised(&pooled(&rows, 2, Pooling::Mean)), [0.6, 0.8]);
+        assert_eq!(normalised(&pooled(&rows, 2, Pooling::Cls)), [1.0, 0.0]);
+        assert_eq!(normalised(&[0.0, 0.0]), [0.0, 0.0]);
     }
 }

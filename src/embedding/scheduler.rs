@@ -1,9 +1,13 @@
 //! Shares a few single-thread model sessions among everybody who waits for one.
 //!
 //! A [`SessionPool`] runs each [`Session`] on an OS thread of its own. Work arrives as single jobs in two classes, and a
-//! session that becomes free takes, of the first class that has any, a micro-batch of jobs of like length. A forward
-//! pass cannot be interrupted, so that short batches are what keeps questions fast while documents load. Questions go
-//! first without exception: under a steady overload of questions bulk work stands still, which is what is wanted.
+//! session that becomes free takes the oldest job of the first class that has any. A forward pass cannot be interrupted,
+//! so each is of one text, which on CPUs is also the fastest (measured on 2 cores, for chunks of ~180 tokens: 60 a second
+//! one by one on two sessions, 49 in batches of 8, because a batch leaves the cache and its padding is computed too).
+//!
+//! Questions go first without exception: under a steady overload of questions bulk work stands still, which is what is
+//! wanted. So that a question need not even wait for the pass that runs, a pool may have a session that takes no bulk
+//! work; the threads of the others then have a lower priority with the operating system, and lend it their core.
 //!
 //! Nobody's work is done in vain: dropping the future of [`SessionPool::run`] takes its jobs out of the queue.
 
@@ -18,50 +22,31 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::Priority;
 use crate::error::{Error, ErrorKind, Result};
-use crate::telemetry::metrics;
+use crate::process::{BULK_NICENESS, lower_priority};
 use queue::{Queue, Waiting};
 
 /// Most jobs that wait in each class; the next one's caller waits for room, outside the queue. Far more than sessions
 /// can begin within a request's deadline, and little memory.
 const QUEUE_LIMIT: usize = 256;
 
-/// Most bytes of text in one micro-batch, each counted as long as the longest of its kind (about 4 bytes are a token).
-///
-/// Measured on 2 cores, all-MiniLM-L6-v2: for chunks of ~180 tokens two sessions did 60 a second one by one, 49 in
-/// batches of 8, because the batch leaves the cache and padding is computed too. Texts much shorter than that share the
-/// fixed cost of a pass, so they may share a batch until they are as long as one such chunk.
-const BATCH_BYTES: usize = 512;
-
-/// One model session: it lives on one thread and does one batch at a time.
+/// One model session: it lives on one thread and does one job at a time.
 pub(crate) trait Session: Send + 'static {
     /// What it is asked.
     type Job: Send + 'static;
     /// What it answers.
     type Output: Send + 'static;
 
-    /// Jobs of equal kinds may share a batch, at most so many; `None`: this job runs alone.
-    fn batch_kind(&self, job: &Self::Job) -> Option<BatchKind>;
-
-    /// One output per job, in order.
-    fn run(&mut self, jobs: &[Self::Job]) -> Result<Vec<Self::Output>>;
+    /// Does a job.
+    fn run(&mut self, job: &Self::Job) -> Result<Self::Output>;
 }
 
-/// A length class: texts of up to so many bytes (a power of two).
+/// How many sessions a pool has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct BatchKind {
-    longest_bytes: usize,
-}
-
-impl BatchKind {
-    /// The class of `text`; `None` if it is so long that it runs alone.
-    pub(crate) fn of(text: &str) -> Option<Self> {
-        let longest_bytes = text.len().next_power_of_two().max(64);
-        (longest_bytes * 2 <= BATCH_BYTES).then_some(Self { longest_bytes })
-    }
-
-    fn max_jobs(self) -> usize {
-        BATCH_BYTES / self.longest_bytes
-    }
+pub(crate) struct Staff {
+    /// Sessions that take every job.
+    pub(crate) shared: usize,
+    /// Sessions that take [`Priority::Interactive`] jobs alone.
+    pub(crate) for_questions: usize,
 }
 
 /// Runs jobs on sessions. Dropping it fails what waits, and waits itself for the passes that run (tens of milliseconds).
@@ -73,8 +58,10 @@ pub(crate) struct SessionPool<S: Session> {
 
 struct Shared<S: Session> {
     queue: Mutex<Queue<S>>,
-    /// Told of new jobs and of the end.
+    /// Wakes the sessions that take every job.
     changed: Condvar,
+    /// Wakes those that are for questions alone.
+    asked: Condvar,
 }
 
 impl<S: Session> Shared<S> {
@@ -85,31 +72,37 @@ impl<S: Session> Shared<S> {
 }
 
 impl<S: Session> SessionPool<S> {
-    fn start(name: &'static str, sessions: Vec<S>) -> Result<Self> {
-        let queue = Mutex::new(Queue::new(name, sessions.len()));
-        let shared = Arc::new(Shared { queue, changed: Condvar::new() });
+    /// Starts a thread for each session; the last `for_questions` of them take no bulk work.
+    fn start(name: &'static str, sessions: Vec<S>, for_questions: usize) -> Result<Self> {
+        let shared = Shared { queue: Mutex::new(Queue::new(name)), changed: Condvar::new(), asked: Condvar::new() };
+        let shared = Arc::new(shared);
         let room = [QUEUE_LIMIT; 2].map(|limit| Arc::new(Semaphore::new(limit)));
+        let first_for_questions = sessions.len().saturating_sub(for_questions);
         // Made before the threads, so that those that were started end if a later one does not start.
         let mut pool = Self { shared, room, threads: Vec::with_capacity(sessions.len()) };
         for (index, session) in sessions.into_iter().enumerate() {
             let shared = pool.shared.clone();
+            let takes_bulk = index < first_for_questions;
+            let yields = takes_bulk && for_questions > 0;
             let thread = std::thread::Builder::new()
                 .name(format!("{name}-{index}"))
-                .spawn(move || work(&shared, session))
+                .spawn(move || {
+                    if yields {
+                        lower_priority(BULK_NICENESS);
+                    }
+                    work(&shared, session, takes_bulk);
+                })
                 .map_err(|error| Error::internal("cannot start a session thread", error))?;
             pool.threads.push(thread);
         }
         Ok(pool)
     }
 
-    /// Opens `count` sessions at once and starts a thread for each. `name` labels threads and metrics.
-    pub(crate) fn open(name: &'static str, count: usize, open: impl Fn() -> Result<S> + Sync) -> Result<Self> {
-        let sessions: Result<Vec<S>> = std::thread::scope(|scope| {
-            let opening: Vec<_> = (0..count).map(|_| scope.spawn(&open)).collect();
-            let panicked = |_| Err(Error::new(ErrorKind::Internal, "opening a model panicked"));
-            opening.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
-        });
-        Self::start(name, sessions?)
+    /// Opens all sessions, one after the other (each reuses what loading the one before it left free: at once, they would
+    /// leave 60 MB that nobody uses), and starts a thread for each. `name` labels threads and metrics.
+    pub(crate) fn open(name: &'static str, staff: Staff, open: impl FnMut() -> Result<S>) -> Result<Self> {
+        let sessions: Result<Vec<S>> = std::iter::repeat_with(open).take(staff.shared + staff.for_questions).collect();
+        Self::start(name, sessions?, staff.for_questions)
     }
 
     /// Runs every job, spread over the sessions; outputs in the order of the jobs, or the first error. Dropping the
@@ -139,7 +132,11 @@ impl<S: Session> SessionPool<S> {
     ) -> oneshot::Receiver<Result<S::Output>> {
         let (answer, receiver) = oneshot::channel();
         self.shared.queue().push(priority, Waiting::new(job, answer, permit));
+        // One of each kind: whoever is awake first takes it.
         self.shared.changed.notify_one();
+        if priority == Priority::Interactive {
+            self.shared.asked.notify_one();
+        }
         receiver
     }
 }
@@ -157,6 +154,7 @@ impl<S: Session> Drop for SessionPool<S> {
     fn drop(&mut self) {
         self.shared.queue().end();
         self.shared.changed.notify_all();
+        self.shared.asked.notify_all();
         for thread in self.threads.drain(..) {
             // A session thread catches its panics, and there is nothing to do about one here.
             let _ = thread.join();
@@ -174,36 +172,31 @@ fn ended() -> Error {
     Error::new(ErrorKind::Unavailable, "the models are shutting down")
 }
 
-/// A session's thread: takes batches until the pool ends.
-fn work<S: Session>(shared: &Shared<S>, mut session: S) {
+/// A session's thread: takes jobs until the pool ends.
+fn work<S: Session>(shared: &Shared<S>, mut session: S, takes_bulk: bool) {
+    let changed = if takes_bulk { &shared.changed } else { &shared.asked };
     loop {
         let mut queue = shared.queue();
-        let batch = loop {
+        let (job, answer) = loop {
             if queue.has_ended() {
                 return;
             }
-            match queue.take(&session) {
-                Some(batch) => break batch,
-                None => queue = shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
+            match queue.take(takes_bulk) {
+                Some(taken) => break taken,
+                None => queue = changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
             }
         };
         drop(queue);
-        metrics::SCHEDULER_BATCH.record(batch.jobs.len() as f64, &[]);
-        let outputs = run_caught(&mut session, &batch.jobs);
-        batch.answer(outputs);
+        // A waiter may have gone while its job ran.
+        let _ = answer.send(run_caught(&mut session, &job));
     }
 }
 
-/// Runs a batch; a panic in it is an error of that batch, and the session goes on.
-fn run_caught<S: Session>(session: &mut S, jobs: &[S::Job]) -> Result<Vec<S::Output>> {
-    // Sessions keep no state from batch to batch that a panic could leave half-changed.
-    let outputs = catch_unwind(AssertUnwindSafe(|| session.run(jobs)))
-        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "the model panicked")))?;
-    if outputs.len() == jobs.len() {
-        Ok(outputs)
-    } else {
-        Err(Error::new(ErrorKind::Internal, "the model gave another number of outputs than it has inputs"))
-    }
+/// Runs a job; a panic in it is an error of that job, and the session goes on.
+fn run_caught<S: Session>(session: &mut S, job: &S::Job) -> Result<S::Output> {
+    // Sessions keep no state from job to job that a panic could leave half-changed.
+    catch_unwind(AssertUnwindSafe(|| session.run(job)))
+        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "the model panicked")))
 }
 
 #[cfg(test)]

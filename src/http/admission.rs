@@ -1,7 +1,11 @@
 //! Shedding: a bound on the work of each class that runs at once; what is over it waits shortly or is refused.
+//!
+//! Who could not be served in time is refused at once, so that overload costs a client no wait and the server next to
+//! nothing: the wait is foretold from how long requests have lately held their places.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -11,7 +15,10 @@ use crate::http::routes::LimitClass;
 /// Longest wait for a place. Longer than a burst takes to pass, far shorter than a client waits.
 const MAX_WAIT: Duration = Duration::from_millis(250);
 
-/// Requests that may wait, for each that may run: more could not be served within [`MAX_WAIT`] anyhow.
+/// Longest wait that is begun: half, so that a forecast that is too good by as much still holds.
+const MAX_EXPECTED: Duration = Duration::from_millis(125);
+
+/// Requests that may wait, for each that may run, whatever is foretold.
 const WAITING_PER_PLACE: usize = 4;
 
 /// Changes of keys that run at once: each is one short statement.
@@ -20,7 +27,38 @@ const ADMIN_PLACES: usize = 16;
 /// A place among the requests that run; dropping the last clone frees it.
 #[derive(Debug, Clone)]
 pub(super) struct Admission {
-    _permit: Arc<OwnedSemaphorePermit>,
+    _place: Arc<Place>,
+}
+
+#[derive(Debug)]
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    taken: Instant,
+    held: Arc<Held>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.held.note(self.taken.elapsed());
+    }
+}
+
+/// How long places are held, in microseconds: a moving average.
+#[derive(Debug, Default)]
+struct Held(AtomicU64);
+
+impl Held {
+    /// A new value counts for a sixteenth. Two that end at once may overwrite each other's, which does no harm.
+    fn note(&self, held: Duration) {
+        let held = u64::try_from(held.as_micros()).unwrap_or(u64::MAX);
+        let average = self.0.load(Ordering::Relaxed);
+        let average = if average == 0 { held } else { average - average / 16 + held / 16 };
+        self.0.store(average, Ordering::Relaxed);
+    }
+
+    fn average(&self) -> Duration {
+        Duration::from_micros(self.0.load(Ordering::Relaxed))
+    }
 }
 
 /// The places of every class.
@@ -54,13 +92,17 @@ impl Gates {
 #[derive(Debug)]
 struct Gate {
     places: Arc<Semaphore>,
+    /// How many places there are.
+    size: usize,
     queue: Semaphore,
+    held: Arc<Held>,
 }
 
 impl Gate {
     fn new(places: usize) -> Self {
-        let places = places.clamp(1, Semaphore::MAX_PERMITS / WAITING_PER_PLACE);
-        Self { places: Arc::new(Semaphore::new(places)), queue: Semaphore::new(places * WAITING_PER_PLACE) }
+        let size = places.clamp(1, Semaphore::MAX_PERMITS / WAITING_PER_PLACE);
+        let queue = Semaphore::new(size * WAITING_PER_PLACE);
+        Self { places: Arc::new(Semaphore::new(size)), size, queue, held: Arc::default() }
     }
 
     async fn admit(&self) -> Option<Admission> {
@@ -68,16 +110,29 @@ impl Gate {
             Ok(permit) => permit,
             Err(_) => {
                 let _waiting = self.queue.try_acquire().ok()?;
+                if self.expected_wait() > MAX_EXPECTED {
+                    return None;
+                }
                 let place = Arc::clone(&self.places).acquire_owned();
                 tokio::time::timeout(MAX_WAIT, place).await.ok()?.ok()?
             }
         };
-        Some(Admission { _permit: Arc::new(permit) })
+        let place = Place { _permit: permit, taken: Instant::now(), held: Arc::clone(&self.held) };
+        Some(Admission { _place: Arc::new(place) })
+    }
+
+    /// How long the last in the queue will wait: the places come free one after the other while each is held as long as
+    /// lately.
+    fn expected_wait(&self) -> Duration {
+        let waiting = self.size * WAITING_PER_PLACE - self.queue.available_permits();
+        self.held.average().mul_f64(waiting as f64 / self.size as f64)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
     #[tokio::test]
@@ -98,5 +153,29 @@ mod tests {
         let _running = gate.admit().await.expect("the place is free");
         let _waiting = gate.queue.try_acquire_many(WAITING_PER_PLACE as u32).expect("the queue is free");
         assert!(gate.admit().await.is_none(), "a full queue sheds at once");
+    }
+
+    #[tokio::test]
+    async fn who_could_not_be_served_in_time_is_refused_at_once() {
+        let gate = Gate::new(2);
+        let _running = [gate.admit().await, gate.admit().await];
+        gate.held.note(MAX_EXPECTED);
+        let mut first = Box::pin(gate.admit());
+        let mut second = Box::pin(gate.admit());
+        assert!(first.as_mut().now_or_never().is_none(), "it waits half of what a place is held");
+        assert!(second.as_mut().now_or_never().is_none(), "it waits as long as a place is held");
+        let third = gate.admit().now_or_never().expect("no wait is begun");
+        assert!(third.is_none());
+    }
+
+    #[test]
+    fn the_average_follows_what_is_new() {
+        let held = Held::default();
+        held.note(Duration::from_millis(80));
+        assert_eq!(held.average(), Duration::from_millis(80));
+        for _ in 0..200 {
+            held.note(Duration::from_millis(5));
+        }
+        assert!(held.average() < Duration::from_millis(6), "{:?}", held.average());
     }
 }

@@ -41,29 +41,35 @@ pub(super) struct Post {
     pub(super) class: LimitClass,
 }
 
+/// Stands before a handler. One layer and not four: each would cost every request its own boxes and clones.
+///
 /// First: the deadline of all that follows, and of every pause of the body.
-pub(super) async fn deadline(State(post): State<Post>, mut request: Request, next: Next) -> Result<Response, Refusal> {
+pub(super) async fn guard(
+    State(post): State<Arc<Post>>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
     let configured = post.state.config.request_timeout;
     // What is wrong with the header is said once the key is known.
     let timeout = request_timeout(request.headers(), configured).unwrap_or(configured);
     request.extensions_mut().insert(Deadline::after(timeout));
     let request = request.map(|body| Body::new(TimeoutBody::new(BODY_PAUSE, body)));
-    let work = async { Ok(next.run(request).await) };
+    let work = async { Ok(authenticate(&post, request, next).await) };
     let mut response = Deadline::after(timeout + GRACE).run("the request", work).await?;
     response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     Ok(response)
 }
 
 /// Second: who is calling, and whether they may.
-pub(super) async fn authenticate(State(post): State<Post>, mut request: Request, next: Next) -> Response {
-    let identity = match identify(&post, request.headers()).await {
+async fn authenticate(post: &Post, mut request: Request, next: Next) -> Response {
+    let identity = match identify(post, request.headers()).await {
         Ok(identity) => Arc::new(identity),
         Err(refusal) => return refusal.into_response(),
     };
     let timeout = request_timeout(request.headers(), post.state.config.request_timeout);
     request.extensions_mut().insert(Arc::clone(&identity));
     let mut response = match (identity.may(post.scope), timeout) {
-        (true, Ok(_)) => next.run(request).await,
+        (true, Ok(_)) => limit(post, &identity, request, next).await.into_response(),
         (true, Err(error)) => Refusal::Failed(error).into_response(),
         (false, _) => Refusal::ScopeMissing(post.scope).into_response(),
     };
@@ -73,23 +79,22 @@ pub(super) async fn authenticate(State(post): State<Post>, mut request: Request,
 }
 
 /// Third: the key's own limit.
-pub(super) async fn limit(State(post): State<Post>, request: Request, next: Next) -> Result<Response, Refusal> {
-    let identity = request.extensions().get::<Arc<Identity>>().ok_or_else(unguarded)?;
+async fn limit(post: &Post, identity: &Identity, request: Request, next: Next) -> Result<Response, Refusal> {
     let bucket = format!("{}:{}", identity.key_id, class_name(post.class));
-    let decision = post.state.services.limiter.take(&bucket, quota(&post)).await?;
+    let decision = post.state.services.limiter.take(&bucket, quota(post)).await?;
     if !decision.allowed {
-        metrics::RATE_LIMITED.add(1, &[("whose", "key".to_owned())]);
+        metrics::RATE_LIMITED.add(1, &[("whose", "key")]);
         return Err(Refusal::RateLimited(decision));
     }
-    let mut response = next.run(request).await;
+    let mut response = admit(post, request, next).await.into_response();
     problem::set_limit_headers(&decision, response.headers_mut());
     Ok(response)
 }
 
 /// Fourth: a place among the requests that run. A stream takes a clone of it along.
-pub(super) async fn admit(State(post): State<Post>, mut request: Request, next: Next) -> Result<Response, Refusal> {
+async fn admit(post: &Post, mut request: Request, next: Next) -> Result<Response, Refusal> {
     let Some(admission) = post.state.gates.admit(post.class).await else {
-        metrics::SHED.add(1, &[("class", class_name(post.class).to_owned())]);
+        metrics::SHED.add(1, &[("class", class_name(post.class))]);
         return Err(Refusal::Overloaded);
     };
     request.extensions_mut().insert(admission.clone());

@@ -60,5 +60,5 @@ fn show(stats: &CatalogStats) {
         let number = stats.by_status.get(&status).copied().unwrap_or_default();
         metrics::DOCUMENTS.set(number as f64, &[("status", status.as_str().to_owned())]);
     }
-    metrics::QUEUE_AGE.set(stats.oldest_queued.unwrap_or_default().as_secs_f64(), &[]);
+    metrics::QUEUE_AGE.set(stats.oldest_queued.unwrap_or_default().as_secs_f64(), metrics::NONE);
 }

@@ -80,7 +80,7 @@ struct RequestRecord {
 
 impl RequestRecord {
     fn begin(request: &Request, context: RequestContext) -> Self {
-        metrics::HTTP_IN_FLIGHT.add(1.0, &[]);
+        metrics::HTTP_IN_FLIGHT.add(1.0, metrics::NONE);
         let route = request.extensions().get::<MatchedPath>();
         let route = route.map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
         Self { context, method: method_name(request.method()), route, user: None, status: None }
@@ -97,7 +97,7 @@ impl Drop for RequestRecord {
         let latency = self.context.started.elapsed();
         let status = self.status.unwrap_or(CLIENT_CLOSED_REQUEST);
         let labels = [("route", self.route.clone()), ("method", self.method.to_owned())];
-        metrics::HTTP_IN_FLIGHT.add(-1.0, &[]);
+        metrics::HTTP_IN_FLIGHT.add(-1.0, metrics::NONE);
         metrics::HTTP_LATENCY.record(latency.as_secs_f64(), &labels[..1]);
         let [route, method] = labels;
         metrics::HTTP_REQUESTS.add(1, &[route, method, ("status", status.to_string())]);

@@ -1,6 +1,8 @@
 //! The one table of routes. The router is built from it, OpenAPI's security and common errors too, and the access test
 //! reads it.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
@@ -153,7 +155,7 @@ fn finish(router: Router<AppState>) -> Router<AppState> {
         .layer(from_fn(observe::observe))
 }
 
-/// The guards of a route, in the order of the contract: address, (deadline,) key, the key's limit, shedding. A later
+/// The guards of a route, in the order of the contract: address, then (deadline,) key, the key's limit, shedding. A later
 /// layer stands outside of an earlier one, hence the reverse.
 fn guarded(
     handler: MethodRouter<AppState>,
@@ -162,12 +164,8 @@ fn guarded(
     address_limit: Option<&AddressLimit>,
 ) -> MethodRouter<AppState> {
     let Access::Scope(scope) = info.access else { return handler };
-    let post = Post { state: state.clone(), scope, class: info.class };
-    let handler = handler
-        .route_layer(from_fn_with_state(post.clone(), guard::admit))
-        .route_layer(from_fn_with_state(post.clone(), guard::limit))
-        .route_layer(from_fn_with_state(post.clone(), guard::authenticate))
-        .route_layer(from_fn_with_state(post, guard::deadline));
+    let post = Arc::new(Post { state: state.clone(), scope, class: info.class });
+    let handler = handler.route_layer(from_fn_with_state(post, guard::guard));
     match address_limit {
         Some(limit) => handler.route_layer(limit.layer()),
         None => handler,

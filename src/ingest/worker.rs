@@ -5,6 +5,7 @@
 
 mod housekeeping;
 mod process;
+mod room;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,8 @@ use crate::embedding::Embedder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::vector_store::bm25::Bm25;
 use crate::vector_store::{VectorStore, Versions};
+
+pub(crate) use room::Room;
 
 /// How often a document is begun before it fails: a file that takes the process down must not do so for ever.
 const MAX_ATTEMPTS: u32 = 5;
@@ -45,6 +48,7 @@ pub struct Worker {
     pub(crate) embedder: Arc<dyn Embedder>,
     pub(crate) bm25: Arc<Bm25>,
     pub(crate) extractor: Arc<Extractor>,
+    pub(crate) room: Room,
     pub(crate) attributes: Arc<AttributeWriter>,
     pub(crate) config: Config,
     pub(crate) work: Arc<Notify>,

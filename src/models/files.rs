@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use fastembed::TokenizerFiles;
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
@@ -24,6 +23,15 @@ pub(super) const SPECIAL_TOKENS: &str = "special_tokens_map.json";
 const LONGEST_TEXT: u64 = 1024;
 /// What BERT and its kin read, where a folder does not say.
 const USUAL_LONGEST_TEXT: u64 = 512;
+
+/// How token vectors become one vector of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pooling {
+    /// Their mean.
+    Mean,
+    /// The first one, of the token [CLS].
+    Cls,
+}
 
 /// The files of one model, all there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,31 +82,22 @@ impl ModelFiles {
     }
 
     /// Whether token vectors are averaged (the default) or the first one stands for all.
-    pub(crate) fn pooling(&self) -> Result<fastembed::Pooling> {
+    pub(crate) fn pooling(&self) -> Result<Pooling> {
         let Some(json) = read_json(&self.dir.join(POOLING))? else {
-            return Ok(fastembed::Pooling::Mean);
+            return Ok(Pooling::Mean);
         };
         let is_on = |mode: &str| json[mode].as_bool().unwrap_or(false);
         match (is_on("pooling_mode_mean_tokens"), is_on("pooling_mode_cls_token")) {
-            (true, false) => Ok(fastembed::Pooling::Mean),
-            (false, true) => Ok(fastembed::Pooling::Cls),
+            (true, false) => Ok(Pooling::Mean),
+            (false, true) => Ok(Pooling::Cls),
             _ => Err(Error::config(format!("{}/{POOLING} asks for neither mean nor CLS pooling", self.dir.display()))),
         }
     }
 
-    /// The files as fastembed wants them.
-    pub(crate) fn tokenizer_files(&self) -> Result<TokenizerFiles> {
-        let special_tokens = self.dir.join(SPECIAL_TOKENS);
-        Ok(TokenizerFiles {
-            tokenizer_file: read(&self.dir.join("tokenizer.json"))?,
-            config_file: read(&self.dir.join("config.json"))?,
-            special_tokens_map_file: if special_tokens.is_file() { read(&special_tokens)? } else { b"{}".to_vec() },
-            tokenizer_config_file: read(&self.dir.join("tokenizer_config.json"))?,
-        })
-    }
-
     /// The tokenizer as it is, without truncation and padding.
     pub(crate) fn tokenizer(&self) -> Result<Tokenizer> {
+        // Else it would use a thread pool of all cores, beside our own threads.
+        tokenizers::utils::parallelism::set_parallelism(false);
         let path = self.dir.join("tokenizer.json");
         let broken = |error| Error::config(format!("cannot read {}", path.display())).with_source(error);
         let mut tokenizer = Tokenizer::from_file(&path).map_err(broken)?;
@@ -161,8 +160,8 @@ mod tests {
     fn pooling_is_mean_unless_the_folder_says_cls() {
         let cls = ("1_Pooling/config.json", r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}"#);
         let max = ("1_Pooling/config.json", r#"{"pooling_mode_max_tokens": true}"#);
-        assert_eq!(folder(&[]).1.pooling().unwrap(), fastembed::Pooling::Mean);
-        assert_eq!(folder(&[cls]).1.pooling().unwrap(), fastembed::Pooling::Cls);
+        assert_eq!(folder(&[]).1.pooling().unwrap(), Pooling::Mean);
+        assert_eq!(folder(&[cls]).1.pooling().unwrap(), Pooling::Cls);
         assert!(folder(&[max]).1.pooling().unwrap_err().message().contains("neither mean nor CLS"));
     }
 

@@ -12,7 +12,7 @@ use super::{Config, SETUP_COMMAND};
 use crate::error::{Error, Result};
 
 /// Options of every session. Threads of ONNX Runtime that wait for work would burn a core each without them.
-pub(crate) const SESSION_OPTIONS: [(&str, &str); 2] =
+pub(super) const SESSION_OPTIONS: [(&str, &str); 2] =
     [("session.intra_op.allow_spinning", "0"), ("session.inter_op.allow_spinning", "0")];
 
 /// ONNX Runtime allows one environment per process and errors on the next, so this is the process's, not an object's.
@@ -20,7 +20,7 @@ static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
 
 /// Where every session computes: on the CPU, without an arena. The arena would keep the memory of the largest shape that
 /// it ever saw.
-pub(crate) fn execution_providers() -> Vec<ExecutionProviderDispatch> {
+pub(super) fn execution_providers() -> Vec<ExecutionProviderDispatch> {
     vec![ort::ep::CPU::default().with_arena_allocator(false).build()]
 }
 
@@ -51,13 +51,6 @@ pub fn init_runtime(config: &Config) -> Result<Environment> {
     tracing::info!(library = %library.display(), "loaded onnx runtime");
     *environment = Some(loaded.clone());
     Ok(loaded)
-}
-
-/// Whether a model's output for a text depends on what else is in its batch. Dynamic quantisation scales the numbers of
-/// a whole batch together (cosine between a text alone and in company: 0.992 to 0.995); other kinds do not.
-pub(crate) fn is_company_sensitive(graph: &[u8]) -> bool {
-    // The operators' names are plain text in the file: DynamicQuantizeLinear, and those that it is fused into.
-    memchr::memmem::find(graph, b"DynamicQuantize").is_some()
 }
 
 /// Sessions to run where `configured` are wanted; 0: one per core (or per core of the container's share).

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use super::Breaker;
 use crate::document::{Chunk, DocumentId, Scope, TenantId, Version};
 use crate::error::Result;
-use crate::vector_store::{ChunkPage, DocumentAttributes, Point, SearchQuery, SearchResults, VectorStore, Versions};
+use crate::vector_store::{
+    ChunkPage, DocumentAttributes, Found, Point, SearchQuery, SearchResults, VectorStore, Versions,
+};
 
 /// Asks the store only while a breaker is closed. A store that cannot be written (a full disk) can still be searched, so
 /// that writes which fail say nothing about reads. `check` and `optimize` go past it: readiness wants to know how the
@@ -39,6 +42,10 @@ impl VectorStore for BreakerStore {
 
     async fn search(&self, scope: &Scope, query: SearchQuery) -> Result<SearchResults> {
         self.reads.run(self.inner.search(scope, query)).await
+    }
+
+    async fn passages(&self, scope: &Scope, ids: &[Uuid], question: Option<&[f32]>) -> Result<Vec<Found>> {
+        self.reads.run(self.inner.passages(scope, ids, question)).await
     }
 
     async fn delete(&self, tenant: &TenantId, document: &DocumentId, versions: Versions) -> Result<()> {

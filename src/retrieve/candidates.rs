@@ -9,7 +9,7 @@ use super::{Explanation, RetrievalRequest, Retriever};
 use crate::document::{DocumentId, Passage, Scope, TenantId, Version, point_id};
 use crate::error::Result;
 use crate::telemetry::metrics;
-use crate::vector_store::{Hit, SearchQuery, SearchResults};
+use crate::vector_store::{Found, Hit, SearchQuery, SearchResults};
 
 /// Fewest hits of each branch.
 const MIN_BRANCH: usize = 100;
@@ -98,15 +98,19 @@ impl Retriever {
         let mut round = 1;
         loop {
             let results = self.backends.store.search(&request.scope, query.clone()).await?;
-            let mut found = self.fuse(request.scope.tenant(), results);
+            let fused = self.fuse(&results);
+            let best = &fused[..keep.min(fused.len())];
+            let mut found = self.fetch(&request.scope, &query, best).await?;
             // What was refused before is looked at again: it may have been published meanwhile.
             let mut looked_at: HashSet<_> = query.exclude.iter().cloned().collect();
-            looked_at.extend(found.iter().take(keep).map(Candidate::content));
+            looked_at.extend(found.iter().map(Candidate::content));
             let refused = self.refused(&request.scope, &looked_at).await?;
-            if refused.len() != query.exclude.len()
+            if found.len() != best.len()
+                || refused.len() != query.exclude.len()
                 || query.exclude.iter().any(|content| !refused.contains_key(content))
             {
                 // Go round all of them at once: while a corpus is loaded again, half of the hits may be refused.
+                found = self.fetch(&request.scope, &query, &fused).await?;
                 looked_at.extend(found.iter().map(Candidate::content));
                 let refused = self.refused(&request.scope, &looked_at).await?;
                 count(&found, &refused);
@@ -125,22 +129,26 @@ impl Retriever {
         }
     }
 
-    fn fuse(&self, tenant: &TenantId, mut results: SearchResults) -> Vec<Candidate> {
-        let foreign = drop_foreign(tenant, &mut results.dense) + drop_foreign(tenant, &mut results.sparse);
+    fn fuse(&self, results: &SearchResults) -> Vec<Fused> {
+        let ranked = |hits: &[Hit]| hits.iter().map(|hit| (hit.id, hit.score)).collect::<Vec<_>>();
+        fusion::fuse(&ranked(&results.dense), &ranked(&results.sparse), self.weights())
+    }
+
+    /// The candidates of these hits; those that went away after the search are left out.
+    async fn fetch(&self, scope: &Scope, query: &SearchQuery, hits: &[Fused]) -> Result<Vec<Candidate>> {
+        let ids: Vec<Uuid> = hits.iter().map(|hit| hit.id).collect();
+        let mut found = self.backends.store.passages(scope, &ids, query.dense.as_deref()).await?;
+        let foreign = drop_foreign(scope.tenant(), &mut found);
         if foreign > 0 {
             metrics::RECHECK_DROPPED.add(foreign as u64, &[("reason", Refusal::Access.as_str().to_owned())]);
             tracing::error!(foreign, "the vector store let hits of another tenant through");
         }
-        let ranked = |hits: &[Hit]| hits.iter().map(|hit| (hit.id, hit.score)).collect::<Vec<_>>();
-        let fused = fusion::fuse(&ranked(&results.dense), &ranked(&results.sparse), self.weights());
-        // The dense branch's hit last: it is the one that always knows its cosine.
-        let hits = results.sparse.into_iter().chain(results.dense);
-        let mut hits: HashMap<Uuid, Hit> = hits.map(|hit| (hit.id, hit)).collect();
-        let candidate = |(i, fused): (usize, Fused)| {
-            let hit = hits.remove(&fused.id)?;
-            Some(Candidate { fused, rank: i + 1, cosine: hit.cosine, passage: hit.passage })
+        let mut found: HashMap<Uuid, Found> = found.into_iter().map(|found| (found.id, found)).collect();
+        let candidate = |(i, fused): (usize, &Fused)| {
+            let Found { cosine, passage, .. } = found.remove(&fused.id)?;
+            Some(Candidate { fused: fused.clone(), rank: i + 1, cosine, passage })
         };
-        fused.into_iter().enumerate().filter_map(candidate).collect()
+        Ok(hits.iter().enumerate().filter_map(candidate).collect())
     }
 
     /// Those among `contents` that may not be shown, and why, by one look into the catalog.
@@ -165,13 +173,13 @@ impl Retriever {
 }
 
 /// Drops hits of other tenants; a point's id is made of its tenant. Returns their number.
-fn drop_foreign(tenant: &TenantId, hits: &mut Vec<Hit>) -> usize {
-    let all = hits.len();
-    hits.retain(|hit| {
+fn drop_foreign(tenant: &TenantId, found: &mut Vec<Found>) -> usize {
+    let all = found.len();
+    found.retain(|hit| {
         let passage = &hit.passage;
         hit.id == point_id(tenant, &passage.document_id, passage.version, passage.chunk.chunk_idx)
     });
-    all - hits.len()
+    all - found.len()
 }
 
 /// Counts refused hits by reason. One for lack of access, outside the moment of a change of readers, means that the

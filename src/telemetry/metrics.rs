@@ -1,5 +1,15 @@
 //! Every metric, declared once: a name that is not here does not exist, and its doc comment is its help.
 
+use metrics::SharedString;
+
+/// No labels.
+pub const NONE: &[(&str, &str)] = &[];
+
+/// What a label's value may be: a text that is always there costs no copy.
+pub trait Value: Into<SharedString> + Clone {}
+
+impl<T: Into<SharedString> + Clone> Value for T {}
+
 /// A number that only grows.
 #[derive(Debug)]
 pub struct Counter {
@@ -9,7 +19,7 @@ pub struct Counter {
 
 impl Counter {
     /// Adds `n`.
-    pub fn add(&self, n: u64, labels: &[(&'static str, String)]) {
+    pub fn add<V: Value>(&self, n: u64, labels: &[(&'static str, V)]) {
         metrics::counter!(self.name, labels).increment(n);
     }
 }
@@ -23,12 +33,12 @@ pub struct Gauge {
 
 impl Gauge {
     /// Sets it.
-    pub fn set(&self, value: f64, labels: &[(&'static str, String)]) {
+    pub fn set<V: Value>(&self, value: f64, labels: &[(&'static str, V)]) {
         metrics::gauge!(self.name, labels).set(value);
     }
 
     /// Moves it, down where `change` is negative.
-    pub fn add(&self, change: f64, labels: &[(&'static str, String)]) {
+    pub fn add<V: Value>(&self, change: f64, labels: &[(&'static str, V)]) {
         metrics::gauge!(self.name, labels).increment(change);
     }
 }
@@ -43,7 +53,7 @@ pub struct Histogram {
 
 impl Histogram {
     /// Notes a value (seconds where the name ends so).
-    pub fn record(&self, value: f64, labels: &[(&'static str, String)]) {
+    pub fn record<V: Value>(&self, value: f64, labels: &[(&'static str, V)]) {
         metrics::histogram!(self.name, labels).record(value);
     }
 
@@ -60,7 +70,6 @@ impl Histogram {
 
 /// The contract's buckets, with finer ones below 0.1 s.
 const SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
 
 macro_rules! declare {
     ($($kind:ident $ident:ident = $name:literal, $help:literal $(, $buckets:expr)?;)*) => {
@@ -108,7 +117,6 @@ declare! {
     Gauge SCHEDULER_WAITING = "rag_embedding_waiting", "texts that wait for a session, by pool (embedding, rerank) and class (interactive, bulk)";
     Counter SCHEDULER_DROPPED = "rag_embedding_dropped_total", "texts dropped because nobody waited any more, by pool and class";
     Counter SCHEDULER_TEXTS = "rag_embedding_texts_total", "texts embedded or judged, by pool and class";
-    Histogram SCHEDULER_BATCH = "rag_embedding_batch_size", "texts of a micro-batch", SIZES;
     Histogram SCHEDULER_WAIT = "rag_embedding_wait_seconds", "time a text waited for a session, by pool and class", SECONDS;
     Counter TOKEN_VECTORS = "rag_rerank_passage_cache_total", "passage token vectors by result (hit, miss)";
     Histogram STORE_LATENCY = "rag_vector_store_seconds", "latency of the vector store by operation", SECONDS;

@@ -8,14 +8,14 @@ use crate::telemetry::metrics;
 pub fn refresh() {
     if let Ok(status) = fs::read_to_string("/proc/self/status") {
         if let Some(kibibytes) = field(&status, "VmRSS:") {
-            metrics::PROCESS_RESIDENT_MEMORY.set(kibibytes * 1024.0, &[]);
+            metrics::PROCESS_RESIDENT_MEMORY.set(kibibytes * 1024.0, metrics::NONE);
         }
         if let Some(threads) = field(&status, "Threads:") {
-            metrics::PROCESS_THREADS.set(threads, &[]);
+            metrics::PROCESS_THREADS.set(threads, metrics::NONE);
         }
     }
     if let Ok(files) = fs::read_dir("/proc/self/fd") {
-        metrics::PROCESS_OPEN_FDS.set(files.count() as f64, &[]);
+        metrics::PROCESS_OPEN_FDS.set(files.count() as f64, metrics::NONE);
     }
 }
 

@@ -7,10 +7,12 @@
 //! Written operations survive a crash of the process at once (they are in the engine's log) and a power cut after
 //! [`VectorStore::flush`]. Dropping the store flushes.
 
+mod fetch;
 mod filter;
 mod identity;
 mod payload;
 mod search;
+mod terms;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,12 +28,17 @@ use qdrant_edge::{
     ScrollRequestBuilder, SetPayloadOp, UpdateOperation, WalOptions,
 };
 use tokio::sync::{Mutex, Semaphore};
+use uuid::Uuid;
 
 use crate::document::{Chunk, DocumentId, Scope, TenantId, Version};
 use crate::embedding::EmbeddingModel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::vector_store::{ChunkPage, DocumentAttributes, Point, SearchQuery, SearchResults, VectorStore, Versions};
+use crate::vector_store::{
+    ChunkPage, DocumentAttributes, Found, Point, SearchQuery, SearchResults, VectorStore, Versions,
+};
 use filter::key;
+use search::Searcher;
+use terms::Terms;
 
 /// Names of the two vectors of a point.
 const DENSE: &str = "dense";
@@ -58,6 +65,9 @@ pub struct EdgeStore {
     writers: Arc<Semaphore>,
     searches: Arc<Semaphore>,
     optimizations: Arc<Semaphore>,
+    /// One tenant's terms are counted at a time.
+    counts: Arc<Semaphore>,
+    terms: Arc<Terms>,
     /// Something was written since the last optimization.
     changed: AtomicBool,
     /// Numbers of the calls of `flush`, and the highest that a finished flush covers.
@@ -94,6 +104,8 @@ impl EdgeStore {
             writers: Arc::new(Semaphore::new(1)),
             searches: Arc::new(Semaphore::new(threads)),
             optimizations: Arc::new(Semaphore::new(1)),
+            counts: Arc::new(Semaphore::new(1)),
+            terms: Arc::new(Terms::new()),
             changed: AtomicBool::new(true),
             flush_calls: AtomicU64::new(0),
             flushed: Mutex::new(0),
@@ -117,6 +129,21 @@ impl EdgeStore {
         task.await.map_err(|error| Error::internal("the vector store failed", error))?
     }
 
+    /// Counts a tenant's terms in the background; searches let the engine count until that is done.
+    fn read_terms(&self, tenant: TenantId) {
+        let (collection, terms, counts) =
+            (Arc::clone(&self.collection), Arc::clone(&self.terms), Arc::clone(&self.counts));
+        tokio::spawn(async move {
+            let permit = counts.acquire_owned().await;
+            tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                if let Err(error) = terms.read(&collection.shard, &tenant, &filter::tenant(&tenant)) {
+                    tracing::warn!(error = error.chain(), "the terms of a tenant could not be counted");
+                }
+            })
+        });
+    }
+
     async fn update(&self, operation: UpdateOperation) -> Result<()> {
         self.changed.store(true, Ordering::SeqCst);
         self.run(&self.writers, move |shard| shard.update(operation).map_err(failed)).await
@@ -126,6 +153,7 @@ impl EdgeStore {
 #[async_trait]
 impl VectorStore for EdgeStore {
     async fn upsert(&self, points: Vec<Point>) -> Result<()> {
+        self.terms.written(points.iter().map(|point| (&point.tenant, &point.sparse)));
         let points = points.into_iter().map(payload::to_edge).collect::<Result<Vec<_>>>()?;
         let mut points = points.into_iter().peekable();
         while points.peek().is_some() {
@@ -153,8 +181,27 @@ impl VectorStore for EdgeStore {
         let Some(visible) = filter::visible(scope, &query.exclude, query.filter.clone()) else {
             return Ok(SearchResults::default());
         };
-        let corpus = filter::tenant(scope.tenant());
-        self.run(&self.searches, move |shard| search::search(shard, &visible, corpus, query)).await
+        let searcher = Searcher { visible, tenant: scope.tenant().clone() };
+        let (terms, ranks_terms) = (Arc::clone(&self.terms), query.sparse.is_some());
+        let work = move |shard: &EdgeShard| {
+            let results = search::search(shard, &searcher, &terms, query)?;
+            let tenant = searcher.tenant;
+            let must_read = ranks_terms && terms.must_read(shard, &tenant, &filter::tenant(&tenant))?;
+            Ok((results, must_read.then_some(tenant)))
+        };
+        let (results, must_read) = self.run(&self.searches, work).await?;
+        if let Some(tenant) = must_read {
+            self.read_terms(tenant);
+        }
+        Ok(results)
+    }
+
+    async fn passages(&self, scope: &Scope, ids: &[Uuid], question: Option<&[f32]>) -> Result<Vec<Found>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (scope, ids, question) = (scope.clone(), ids.to_vec(), question.map(<[f32]>::to_vec));
+        self.run(&self.searches, move |shard| fetch::passages(shard, &scope, ids, question.as_deref())).await
     }
 
     async fn delete(&self, tenant: &TenantId, document: &DocumentId, versions: Versions) -> Result<()> {
@@ -162,7 +209,14 @@ impl VectorStore for EdgeStore {
             Versions::All => filter::document(tenant, document),
             Versions::Except(version) => filter::document_except(tenant, document, version),
         };
-        self.update(UpdateOperation::PointOperation(PointOperations::DeletePointsByFilter(filter))).await
+        let (terms, tenant) = (Arc::clone(&self.terms), tenant.clone());
+        self.changed.store(true, Ordering::SeqCst);
+        self.run(&self.writers, move |shard| {
+            terms.deleting(shard, &tenant, &filter)?;
+            let delete = UpdateOperation::PointOperation(PointOperations::DeletePointsByFilter(filter));
+            shard.update(delete).map_err(failed)
+        })
+        .await
     }
 
     async fn set_attributes(

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
-use super::{ChunkPage, DocumentAttributes, Point, SearchQuery, SearchResults, VectorStore, Versions};
+use super::{ChunkPage, DocumentAttributes, Found, Point, SearchQuery, SearchResults, VectorStore, Versions};
 use crate::document::{Chunk, DocumentId, Scope, TenantId, Version};
 use crate::error::Result;
 use crate::telemetry::metrics;
@@ -23,10 +24,10 @@ impl MeteredStore {
     }
 }
 
-async fn timed<T>(operation: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
+async fn timed<T>(operation: &'static str, call: impl Future<Output = Result<T>>) -> Result<T> {
     let started = Instant::now();
     let result = call.await;
-    metrics::STORE_LATENCY.record(started.elapsed().as_secs_f64(), &[("operation", operation.to_owned())]);
+    metrics::STORE_LATENCY.record(started.elapsed().as_secs_f64(), &[("operation", operation)]);
     result
 }
 
@@ -43,6 +44,10 @@ impl VectorStore for MeteredStore {
 
     async fn search(&self, scope: &Scope, query: SearchQuery) -> Result<SearchResults> {
         timed("search", self.inner.search(scope, query)).await
+    }
+
+    async fn passages(&self, scope: &Scope, ids: &[Uuid], question: Option<&[f32]>) -> Result<Vec<Found>> {
+        timed("passages", self.inner.passages(scope, ids, question)).await
     }
 
     async fn delete(&self, tenant: &TenantId, document: &DocumentId, versions: Versions) -> Result<()> {

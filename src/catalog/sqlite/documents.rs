@@ -151,12 +151,20 @@ impl DocumentCatalog for SqliteCatalog {
     }
 
     async fn generation(&self, tenant: &TenantId) -> Result<u64> {
+        let stamp = self.generations.stamp();
+        if let Some(known) = stamp.and_then(|stamp| self.generations.get(stamp, tenant)) {
+            return Ok(known);
+        }
         let generation: Option<i64> = sqlx::query_scalar("SELECT generation FROM tenants WHERE tenant = ?")
             .bind(tenant.as_str())
             .fetch_optional(&self.readers)
             .await
             .map_err(database)?;
-        natural(generation.unwrap_or(0))
+        let generation = natural(generation.unwrap_or(0))?;
+        if let Some(stamp) = stamp {
+            self.generations.put(stamp, tenant, generation);
+        }
+        Ok(generation)
     }
 
     async fn count_change(&self, tenant: &TenantId) -> Result<()> {

@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::Session;
 use crate::embedding::Priority;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::telemetry::metrics;
 
 /// Both classes, the one that is served first in front.
@@ -43,44 +43,19 @@ impl<S: Session> Waiting<S> {
     }
 }
 
-/// Jobs that run together, and who waits for each.
-pub(super) struct Batch<S: Session> {
-    pub(super) jobs: Vec<S::Job>,
-    answers: Vec<oneshot::Sender<Result<S::Output>>>,
-}
-
-impl<S: Session> Batch<S> {
-    /// Sends every waiter its output, or all of them the error.
-    pub(super) fn answer(self, outputs: Result<Vec<S::Output>>) {
-        match outputs {
-            Ok(outputs) => {
-                for (answer, output) in self.answers.into_iter().zip(outputs) {
-                    // A waiter may have gone while its batch ran.
-                    let _ = answer.send(Ok(output));
-                }
-            }
-            Err(error) => {
-                let (kind, chain) = (error.kind(), error.chain());
-                for answer in self.answers {
-                    let message = error.message().to_owned();
-                    let _ = answer.send(Err(Error::new(kind, message).with_source(chain.clone())));
-                }
-            }
-        }
-    }
-}
+/// A job that a session has taken, and where its output goes.
+pub(super) type Taken<S> = (<S as Session>::Job, oneshot::Sender<Result<<S as Session>::Output>>);
 
 /// What waits for a session.
 pub(super) struct Queue<S: Session> {
     pool: &'static str,
-    sessions: usize,
     classes: [VecDeque<Waiting<S>>; 2],
     has_ended: bool,
 }
 
 impl<S: Session> Queue<S> {
-    pub(super) fn new(pool: &'static str, sessions: usize) -> Self {
-        Self { pool, sessions, classes: [VecDeque::new(), VecDeque::new()], has_ended: false }
+    pub(super) fn new(pool: &'static str) -> Self {
+        Self { pool, classes: [VecDeque::new(), VecDeque::new()], has_ended: false }
     }
 
     pub(super) fn push(&mut self, priority: Priority, waiting: Waiting<S>) {
@@ -88,38 +63,16 @@ impl<S: Session> Queue<S> {
         self.report(priority);
     }
 
-    /// The next batch for `session`: the oldest job of the first class that has any, and others of its kind.
-    pub(super) fn take(&mut self, session: &S) -> Option<Batch<S>> {
-        let priority = CLASSES.into_iter().find(|&class| !self.classes[index(class)].is_empty())?;
-        let jobs = &mut self.classes[index(priority)];
-        // Sessions that are free meanwhile get their share: two jobs on two sessions beat two in one batch.
-        let share = jobs.len().div_ceil(self.sessions);
-        let first = jobs.pop_front()?;
-        let kind = session.batch_kind(&first.job);
-        let limit = kind.map_or(1, |kind| kind.max_jobs()).min(share);
-        let mut taken = vec![first];
-        let mut next = 0;
-        while taken.len() < limit && next < jobs.len() {
-            if session.batch_kind(&jobs[next].job) == kind {
-                taken.extend(jobs.remove(next));
-            } else {
-                next += 1;
-            }
-        }
+    /// The oldest job of the first class that has any.
+    pub(super) fn take(&mut self, bulk_too: bool) -> Option<Taken<S>> {
+        let classes = if bulk_too { &CLASSES[..] } else { &CLASSES[..1] };
+        let priority = classes.iter().copied().find(|&class| !self.classes[index(class)].is_empty())?;
+        let waiting = self.classes[index(priority)].pop_front()?;
         self.report(priority);
-        Some(self.start(priority, taken))
-    }
-
-    fn start(&self, priority: Priority, taken: Vec<Waiting<S>>) -> Batch<S> {
         let labels = self.labels(priority);
-        metrics::SCHEDULER_TEXTS.add(taken.len() as u64, &labels);
-        let mut batch = Batch { jobs: Vec::with_capacity(taken.len()), answers: Vec::with_capacity(taken.len()) };
-        for waiting in taken {
-            metrics::SCHEDULER_WAIT.record(waiting.since.elapsed().as_secs_f64(), &labels);
-            batch.jobs.push(waiting.job);
-            batch.answers.push(waiting.answer);
-        }
-        batch
+        metrics::SCHEDULER_TEXTS.add(1, &labels);
+        metrics::SCHEDULER_WAIT.record(waiting.since.elapsed().as_secs_f64(), &labels);
+        Some((waiting.job, waiting.answer))
     }
 
     /// Removes the jobs that nobody waits for.

@@ -4,16 +4,16 @@ use futures::poll;
 
 use super::*;
 
-/// What the gate lets a batch do.
+/// What the gate lets a job do.
 enum Let {
     Pass,
     Fail,
     Panic,
 }
 
-/// A session that reports each batch it was given, and then waits at a gate.
+/// A session that reports each job it was given, and then waits at a gate.
 struct Gated {
-    given: mpsc::Sender<Vec<String>>,
+    given: mpsc::Sender<String>,
     gate: mpsc::Receiver<Let>,
 }
 
@@ -21,14 +21,10 @@ impl Session for Gated {
     type Job = String;
     type Output = String;
 
-    fn batch_kind(&self, job: &String) -> Option<BatchKind> {
-        BatchKind::of(job)
-    }
-
-    fn run(&mut self, jobs: &[String]) -> Result<Vec<String>> {
-        self.given.send(jobs.to_vec()).unwrap();
+    fn run(&mut self, job: &String) -> Result<String> {
+        self.given.send(job.clone()).unwrap();
         match self.gate.recv().unwrap_or(Let::Pass) {
-            Let::Pass => Ok(jobs.iter().map(|job| job.to_uppercase()).collect()),
+            Let::Pass => Ok(job.to_uppercase()),
             Let::Fail => Err(Error::new(ErrorKind::Invalid, "no")),
             Let::Panic => panic!("the session panicked, as the test wants"),
         }
@@ -39,7 +35,7 @@ impl Session for Gated {
 struct Bench {
     gate: mpsc::Sender<Let>,
     pool: SessionPool<Gated>,
-    given: mpsc::Receiver<Vec<String>>,
+    given: mpsc::Receiver<String>,
 }
 
 impl Bench {
@@ -47,7 +43,7 @@ impl Bench {
         let (given_sender, given) = mpsc::channel();
         let (gate, gate_receiver) = mpsc::channel();
         let session = Gated { given: given_sender, gate: gate_receiver };
-        Self { gate, pool: SessionPool::start("test", vec![session]).unwrap(), given }
+        Self { gate, pool: SessionPool::start("test", vec![session], 0).unwrap(), given }
     }
 
     fn run(&self, jobs: &[&str], priority: Priority) -> Pinned<'_> {
@@ -58,12 +54,12 @@ impl Bench {
     async fn occupy(&self) -> Pinned<'_> {
         let mut first = self.run(&["first"], Priority::Bulk);
         assert!(poll!(&mut first).is_pending());
-        assert_eq!(self.given.recv().unwrap(), ["first"]);
+        assert_eq!(self.given.recv().unwrap(), "first");
         first
     }
 
-    fn open(&self, batches: usize) {
-        (0..batches).for_each(|_| self.gate.send(Let::Pass).unwrap());
+    fn open(&self, jobs: usize) {
+        (0..jobs).for_each(|_| self.gate.send(Let::Pass).unwrap());
     }
 
     fn waiting(&self) -> usize {
@@ -82,29 +78,36 @@ async fn a_question_goes_before_waiting_bulk_work() {
     let mut question = bench.run(&["question"], Priority::Interactive);
     assert!(poll!(&mut question).is_pending());
 
-    bench.open(3);
+    bench.open(4);
     assert_eq!(question.await.unwrap(), ["QUESTION"]);
     assert_eq!(bulk.await.unwrap(), ["BULK 1", "BULK 2"]);
     assert_eq!(first.await.unwrap(), ["FIRST"]);
-    assert_eq!(bench.given.try_iter().collect::<Vec<_>>(), [vec!["question"], vec!["bulk 1", "bulk 2"]]);
+    assert_eq!(bench.given.try_iter().collect::<Vec<_>>(), ["question", "bulk 1", "bulk 2"]);
 }
 
 #[tokio::test]
-async fn a_batch_holds_texts_of_like_length() {
-    let bench = Bench::new();
-    let first = bench.occupy().await;
-    let (middle, long) = ("m".repeat(200), "l".repeat(2000));
-    let jobs = ["a", &long, "b", &middle, &middle, &middle, "c", &long];
-    let mut all = bench.run(&jobs, Priority::Bulk);
-    assert!(poll!(&mut all).is_pending());
+async fn a_session_for_questions_takes_nothing_else() {
+    let (given_sender, given) = mpsc::channel();
+    let session = || {
+        let (gate, gate_receiver) = mpsc::channel();
+        (gate, Gated { given: given_sender.clone(), gate: gate_receiver })
+    };
+    let ((bulk_gate, shared), (question_gate, for_questions)) = (session(), session());
+    let pool = SessionPool::start("test", vec![shared, for_questions], 1).unwrap();
+    let run = |job: &str, priority| Box::pin(pool.run(vec![job.to_owned()], priority));
 
-    bench.open(6);
-    first.await.unwrap();
-    let outputs = all.await.unwrap();
-    assert_eq!(outputs, jobs.map(str::to_uppercase), "outputs keep the order of the jobs");
-    let lengths = |batch: Vec<String>| batch.iter().map(String::len).collect::<Vec<_>>();
-    let batches: Vec<_> = bench.given.try_iter().map(lengths).collect();
-    assert_eq!(batches, [vec![1, 1, 1], vec![2000], vec![200, 200], vec![200], vec![2000]]);
+    let mut first = run("bulk 1", Priority::Bulk);
+    let mut second = run("bulk 2", Priority::Bulk);
+    assert!(poll!(&mut first).is_pending() && poll!(&mut second).is_pending());
+    assert_eq!(given.recv().unwrap(), "bulk 1");
+    // The shared session is at its gate, and one bulk job waits: the question is answered nevertheless.
+    question_gate.send(Let::Pass).unwrap();
+    assert_eq!(run("question", Priority::Interactive).await.unwrap(), ["QUESTION"]);
+    assert_eq!(given.recv().unwrap(), "question");
+    assert_eq!(pool.shared.queue().len(), 1, "bulk 2 waits for the shared session");
+
+    (0..2).for_each(|_| bulk_gate.send(Let::Pass).unwrap());
+    assert_eq!((first.await.unwrap(), second.await.unwrap()), (vec!["BULK 1".to_owned()], vec!["BULK 2".to_owned()]));
 }
 
 #[tokio::test]
@@ -122,7 +125,7 @@ async fn what_nobody_waits_for_never_runs() {
     bench.open(2);
     first.await.unwrap();
     assert_eq!(kept.await.unwrap(), ["KEPT"]);
-    assert_eq!(bench.given.try_iter().collect::<Vec<_>>(), [vec!["kept"]]);
+    assert_eq!(bench.given.try_iter().collect::<Vec<_>>(), ["kept"]);
 }
 
 #[tokio::test]
@@ -133,7 +136,7 @@ async fn a_full_queue_makes_callers_wait_and_leaves_room_for_questions() {
     // (Unconstrained: else tokio ends a poll after 128 steps, before the queue is full.)
     let mut bulk = tokio::task::unconstrained(bench.run(&many, Priority::Bulk));
     assert!(poll!(&mut bulk).is_pending());
-    // (The first batch holds no place any more.)
+    // (The job that runs holds no place any more.)
     assert_eq!(bench.waiting(), QUEUE_LIMIT);
     let mut question = bench.run(&["question"], Priority::Interactive);
     assert!(poll!(&mut question).is_pending());
@@ -146,7 +149,7 @@ async fn a_full_queue_makes_callers_wait_and_leaves_room_for_questions() {
 }
 
 #[tokio::test]
-async fn an_error_or_a_panic_fails_its_batch_alone() {
+async fn an_error_or_a_panic_fails_its_job_alone() {
     let bench = Bench::new();
     bench.gate.send(Let::Fail).unwrap();
     let error = bench.run(&["one"], Priority::Bulk).await.unwrap_err();
@@ -168,7 +171,7 @@ async fn the_end_fails_what_waits_and_joins_the_threads() {
         pool.push(job.to_owned(), Priority::Bulk, permit)
     };
     let running = push("running");
-    assert_eq!(given.recv().unwrap(), ["running"]);
+    assert_eq!(given.recv().unwrap(), "running");
     let waiting = push("waiting");
 
     let shared = pool.shared.clone();
@@ -179,13 +182,4 @@ async fn the_end_fails_what_waits_and_joins_the_threads() {
     assert_eq!(running.await.unwrap().unwrap(), "RUNNING", "a pass that runs is finished");
     dropping.join().unwrap();
     assert!(given.recv().is_err(), "the session is gone with its thread");
-}
-
-#[test]
-fn length_classes() {
-    assert_eq!(BatchKind::of("").map(BatchKind::max_jobs), Some(8));
-    assert_eq!(BatchKind::of(&"a".repeat(64)), BatchKind::of("a"));
-    assert_eq!(BatchKind::of(&"a".repeat(65)).map(BatchKind::max_jobs), Some(4));
-    assert_eq!(BatchKind::of(&"a".repeat(256)).map(BatchKind::max_jobs), Some(2));
-    assert_eq!(BatchKind::of(&"a".repeat(257)), None);
 }

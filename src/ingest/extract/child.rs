@@ -82,6 +82,8 @@ pub fn main(args: Args) -> ExitCode {
         eprintln!("no limit could be set: {error}");
         return ExitCode::from(EXIT_BAD_START as u8);
     }
+    // Questions that are being answered go first.
+    crate::process::lower_priority(crate::process::BULK_NICENESS);
     let reader = std::thread::Builder::new().stack_size(STACK).spawn(move || {
         // Threads count as processes, and the last one is running now. Root is not bound by it.
         let _ = rlimit::Resource::NPROC.set(0, 0);

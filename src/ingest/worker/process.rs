@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::Worker;
+use super::room::Share;
 use crate::catalog::{DocumentRecord, Job, Progress, Publication, Publish, Stage};
 use crate::document::{Chunk, Failure, FailureReason, Passage, contextual_text};
 use crate::embedding::Priority;
@@ -19,16 +20,23 @@ const BATCH: usize = 32;
 /// Longest title that is taken from a file, in characters. Files hold whole paragraphs in its place.
 const MAX_FOUND_TITLE: usize = 200;
 
+/// A document's effective title and its chunks.
+struct Cut {
+    title: String,
+    chunks: Vec<Chunk>,
+    _share: Share,
+}
+
 impl Worker {
     pub(super) async fn process(&self, job: &Job) -> Result<()> {
         let record = &job.record;
         self.remove_leftovers(job).await?;
         let chunks = match self.read(job).await? {
-            Ok((title, chunks)) => self.publish_chunks(job, &title, chunks).await?,
+            Ok(cut) => self.publish_chunks(job, &cut).await?,
             Err(failure) => return self.fail(job, &failure).await,
         };
         metrics::INGESTED.add(1, &[("outcome", "indexed".to_owned())]);
-        metrics::INGESTED_CHUNKS.add(u64::from(chunks), &[]);
+        metrics::INGESTED_CHUNKS.add(u64::from(chunks), metrics::NONE);
         tracing::info!(document = record.document_id.as_str(), version = record.version, chunks, "document indexed");
         Ok(())
     }
@@ -44,16 +52,20 @@ impl Worker {
         self.store.delete(&record.tenant, &record.document_id, keep).await
     }
 
-    /// Text out of the file, cut: the effective title and the chunks.
-    async fn read(&self, job: &Job) -> Result<Result<(String, Vec<Chunk>), Failure>> {
+    /// Text out of the file, cut.
+    async fn read(&self, job: &Job) -> Result<Result<Cut, Failure>> {
         let record = &job.record;
         self.catalog.progress(&job.lease, Stage::Extract, Progress::default()).await?;
+        let place = self.room.to_read().await?;
         let started = Instant::now();
         let extracted = match self.extract(record).await? {
             Ok(extracted) => extracted,
             Err(failure) => return Ok(Err(failure)),
         };
         stage_took("extract", started);
+        // The place is kept until there is room, so that no more texts wait for it than files are read.
+        let share = self.room.for_text(extracted.text.len()).await?;
+        drop(place);
         crate::hold::at("extract").await;
 
         self.catalog.progress(&job.lease, Stage::Chunk, Progress::default()).await?;
@@ -75,7 +87,7 @@ impl Worker {
             let detail = format!("the text makes more than {MAX_CHUNKS} chunks; split the file");
             return Ok(Err(Failure { reason: FailureReason::TooLarge, detail }));
         }
-        Ok(Ok((title, chunks)))
+        Ok(Ok(Cut { title, chunks, _share: share }))
     }
 
     async fn extract(&self, record: &DocumentRecord) -> Result<Result<Extracted, Failure>> {
@@ -88,7 +100,8 @@ impl Worker {
     }
 
     /// Embeds and writes the chunks, makes them durable, and flips the document to them.
-    async fn publish_chunks(&self, job: &Job, title: &str, chunks: Vec<Chunk>) -> Result<u32> {
+    async fn publish_chunks(&self, job: &Job, cut: &Cut) -> Result<u32> {
+        let Cut { title, chunks, .. } = cut;
         let total = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
         let started = Instant::now();
         let mut done = 0;
@@ -108,7 +121,7 @@ impl Worker {
         loop {
             crate::hold::at("before_flip").await;
             let version = job.record.version;
-            let publication = Publication { version, chunks: total, access_version, title: title.to_owned() };
+            let publication = Publication { version, chunks: total, access_version, title: title.clone() };
             match self.catalog.publish(&job.lease, &publication).await? {
                 Publish::Published => break,
                 Publish::AttributesMoved(record) => {

@@ -1,5 +1,7 @@
 //! Token vectors as int8, and MaxSim over them. Pure arithmetic.
 
+use simsimd::SpatialSimilarity;
+
 use crate::embedding::TokenVectors;
 
 /// Rows of int8 with one scale each: a quarter of the memory of `f32`, at an error below 0.01 of a cosine.
@@ -20,7 +22,8 @@ impl Matrix {
             let largest = row.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
             let scale = (largest / 127.0).max(f32::MIN_POSITIVE);
             scales.push(scale);
-            values.extend(row.iter().map(|value| (value / scale).round() as i8));
+            let steps = 1.0 / scale;
+            values.extend(row.iter().map(|value| (value * steps).round_ties_even() as i8));
         }
         Self { values: values.into(), scales: scales.into(), dimensions: vectors.dimensions }
     }
@@ -48,21 +51,17 @@ pub(super) fn max_sim(question: &Matrix, weights: &[f32], passage: &Matrix) -> f
     }
     let mut sum = 0.0;
     for ((row, scale), weight) in question.iter().zip(weights) {
-        let nearest = passage.iter().map(|(other, other_scale)| dot(row, other) as f32 * other_scale);
+        let nearest = passage.iter().map(|(other, other_scale)| dot(row, other) * other_scale);
         sum += weight * scale * nearest.fold(f32::NEG_INFINITY, f32::max);
     }
     (sum / total).clamp(0.0, 1.0)
 }
 
-/// The dot product. Blocks of a fixed length let the compiler use vector instructions; 127² × 2¹⁷ values fit an `i32`.
-fn dot(left: &[i8], right: &[i8]) -> i32 {
-    const BLOCK: usize = 32;
-    let (left_blocks, left_rest) = left.as_chunks::<BLOCK>();
-    let (right_blocks, right_rest) = right.as_chunks::<BLOCK>();
-    let product = |(a, b): (&i8, &i8)| i32::from(i16::from(*a) * i16::from(*b));
-    let block = |(a, b): (&[i8; BLOCK], &[i8; BLOCK])| a.iter().zip(b).map(product).sum::<i32>();
-    let blocks: i32 = left_blocks.iter().zip(right_blocks).map(block).sum();
-    blocks + left_rest.iter().zip(right_rest).map(product).sum::<i32>()
+/// The dot product, by the processor's own instructions for int8 where it has some: a question against 20 passages is
+/// some 20 million multiplications. 127² × 2¹⁷ values fit an `i32`.
+fn dot(left: &[i8], right: &[i8]) -> f32 {
+    // (None: the lengths differ, and rows of one model do not.)
+    i8::dot(left, right).unwrap_or(0.0) as f32
 }
 
 #[cfg(test)]
@@ -109,13 +108,13 @@ mod tests {
             let cosine = left.iter().zip(&right).map(|(a, b)| a * b).sum::<f32>()
                 / (left.iter().map(|a| a * a).sum::<f32>() * right.iter().map(|b| b * b).sum::<f32>()).sqrt();
             let (left, right) = (matrix(&[&left]), matrix(&[&right]));
-            let quantised = dot(&left.values, &right.values) as f32 * left.scales[0] * right.scales[0];
+            let quantised = dot(&left.values, &right.values) * left.scales[0] * right.scales[0];
             assert!((quantised - cosine).abs() < 0.01, "{quantised} {cosine}");
         }
     }
 
     #[test]
     fn the_largest_numbers_do_not_overflow() {
-        assert_eq!(dot(&[-127; 4096], &[127; 4096]), -127 * 127 * 4096);
+        assert_eq!(dot(&[-127; 4096], &[127; 4096]), (-127 * 127 * 4096) as f32);
     }
 }

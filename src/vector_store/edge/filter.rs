@@ -60,6 +60,11 @@ pub(super) fn tenant(tenant: &TenantId) -> EdgeFilter {
     EdgeFilter::new_must(equals(key::TENANT, tenant.as_str()))
 }
 
+/// No point: no tenant has an empty name.
+pub(super) fn nothing() -> EdgeFilter {
+    EdgeFilter::new_must(equals(key::TENANT, ""))
+}
+
 /// The points of one document: a filter that can never be empty.
 pub(super) fn document(tenant: &TenantId, document: &DocumentId) -> EdgeFilter {
     let must = vec![equals(key::TENANT, tenant.as_str()), equals(key::DOCUMENT, document.as_str())];

@@ -1,16 +1,15 @@
 //! One batched search of both branches.
 
-use std::collections::HashMap;
-
 use qdrant_edge::{
-    EdgeShard, Filter as EdgeFilter, IdfCorpusParams, IdfParams, NamedQuery, PointId, PrefetchBuilder,
-    QueryBatchRequest, QueryEnum, QueryRequest, QueryRequestBuilder, ScoredPoint, ScoringQuery, SearchParams,
-    SparseVector as EdgeSparseVector, VectorInternal,
+    EdgeShard, Filter as EdgeFilter, IdfCorpusParams, IdfParams, NamedQuery, QueryBatchRequest, QueryEnum,
+    QueryRequest, QueryRequestBuilder, ScoredPoint, ScoringQuery, SearchParams, SparseVector as EdgeSparseVector,
+    VectorInternal,
 };
-use uuid::Uuid;
 
-use super::{DENSE, SPARSE, failed, payload};
-use crate::error::{Error, ErrorKind, Result};
+use super::terms::{Terms, Weights};
+use super::{DENSE, SPARSE, failed, filter, payload};
+use crate::document::TenantId;
+use crate::error::Result;
 use crate::vector_store::{Hit, SearchQuery, SearchResults};
 
 /// Hits fetched beyond the limit, to see whether a tie runs across it.
@@ -18,18 +17,37 @@ const TIE_MARGIN: usize = 16;
 /// Most hits fetched to end a tie: beyond it (thousands of equal texts), which of them are found is the engine's choice.
 const MAX_FETCH: usize = 4_096;
 
-/// Searches both branches with `visible` inside each. IDF is taken over `corpus`, the caller's tenant: a foreign
-/// tenant's documents change no score.
+/// The IDF that the engine gives every term over a corpus without points.
+const IDF_OF_NOTHING: f32 = std::f32::consts::LN_2;
+
+/// Whom a search is for.
+pub(super) struct Searcher {
+    /// What it may see.
+    pub(super) visible: EdgeFilter,
+    /// Its tenant, over which IDF is taken: a foreign tenant's documents change no score.
+    pub(super) tenant: TenantId,
+}
+
+/// Searches both branches with what is visible inside each.
 pub(super) fn search(
     shard: &EdgeShard,
-    visible: &EdgeFilter,
-    corpus: EdgeFilter,
+    searcher: &Searcher,
+    terms: &Terms,
     query: SearchQuery,
 ) -> Result<SearchResults> {
     let sparse = query.sparse.filter(|sparse| !sparse.indices.is_empty());
+    let weighed = sparse.map(|sparse| terms.weigh(&searcher.tenant, sparse));
+    let (sparse, corpus) = match weighed {
+        Some(Weights::Weighted(mut sparse)) => {
+            sparse.values.iter_mut().for_each(|weight| *weight /= IDF_OF_NOTHING);
+            (Some(sparse), filter::nothing())
+        }
+        Some(Weights::Unknown(sparse)) => (Some(sparse), filter::tenant(&searcher.tenant)),
+        None => (None, filter::nothing()),
+    };
     let sparse = sparse.map(|sparse| EdgeSparseVector { indices: sparse.indices, values: sparse.values });
     let branches = Branches {
-        visible,
+        visible: &searcher.visible,
         dense: query.dense.map(|dense| nearest(DENSE, VectorInternal::Dense(dense))),
         sparse: sparse.map(|sparse| nearest(SPARSE, VectorInternal::Sparse(sparse))),
         params: SearchParams { idf: Some(IdfParams::Corpus(IdfCorpusParams { corpus })), ..SearchParams::default() },
@@ -47,12 +65,7 @@ pub(super) fn search(
             continue;
         }
         lists.sparse.retain(|point| point.score > 0.0);
-        let cosines = lists.cosines;
-        let mut dense = hits(lists.dense, query.limit)?;
-        dense.iter_mut().for_each(|hit| hit.cosine = Some(hit.score));
-        let mut sparse = hits(lists.sparse, query.limit)?;
-        sparse.iter_mut().for_each(|hit| hit.cosine = cosines.get(&hit.id).copied());
-        return Ok(SearchResults { dense, sparse });
+        return Ok(SearchResults { dense: hits(lists.dense, query.limit)?, sparse: hits(lists.sparse, query.limit)? });
     }
 }
 
@@ -69,21 +82,16 @@ struct Branches<'a> {
 struct Lists {
     dense: Vec<ScoredPoint>,
     sparse: Vec<ScoredPoint>,
-    /// Cosine similarity of the sparse branch's hits.
-    cosines: HashMap<Uuid, f32>,
 }
 
 impl Branches<'_> {
     fn ask(&self, shard: &EdgeShard, fetch: usize) -> Result<Lists> {
-        let mut queries = Vec::with_capacity(3);
+        let mut queries = Vec::with_capacity(2);
         if let Some(dense) = &self.dense {
             queries.push(self.branch(dense, None, fetch));
         }
         if let Some(sparse) = &self.sparse {
             queries.push(self.branch(sparse, Some(self.params.clone()), fetch));
-        }
-        if let (Some(dense), Some(sparse)) = (&self.dense, &self.sparse) {
-            queries.push(self.rescored(sparse, dense, fetch));
         }
         if queries.is_empty() {
             return Ok(Lists::default());
@@ -96,34 +104,12 @@ impl Branches<'_> {
         if self.sparse.is_some() {
             lists.sparse = answers.next().unwrap_or_default();
         }
-        for point in answers.next().unwrap_or_default() {
-            lists.cosines.insert(uuid(point.id)?, point.score);
-        }
         Ok(lists)
     }
 
     fn branch(&self, query: &ScoringQuery, params: Option<SearchParams>, fetch: usize) -> QueryRequest {
-        let mut request = QueryRequestBuilder::new(fetch)
-            .query(query.clone())
-            .filter(self.visible.clone())
-            .with_payload(true.into())
-            .build();
-        request.params = params;
-        request
-    }
-
-    /// The hits of `first`, scored by `second`.
-    fn rescored(&self, first: &ScoringQuery, second: &ScoringQuery, fetch: usize) -> QueryRequest {
-        let prefetch = PrefetchBuilder::new(fetch)
-            .query(first.clone())
-            .params(self.params.clone())
-            .filter(self.visible.clone())
-            .build();
-        QueryRequestBuilder::new(fetch)
-            .add_prefetch(prefetch)
-            .query(second.clone())
-            .filter(self.visible.clone())
-            .build()
+        let request = QueryRequestBuilder::new(fetch).query(query.clone()).filter(self.visible.clone());
+        QueryRequest { params, ..request.build() }
     }
 }
 
@@ -144,18 +130,9 @@ impl Ranked for [ScoredPoint] {
 
 /// The best `limit` hits, ties by id.
 fn hits(points: Vec<ScoredPoint>, limit: usize) -> Result<Vec<Hit>> {
-    let mut points = points.into_iter().map(|point| Ok((uuid(point.id)?, point))).collect::<Result<Vec<_>>>()?;
-    points.sort_by(|(a, x), (b, y)| y.score.total_cmp(&x.score).then_with(|| a.cmp(b)));
-    points.truncate(limit);
-    let hit = |(id, point): (Uuid, ScoredPoint)| {
-        Ok(Hit { id, score: point.score, cosine: None, passage: payload::passage(point.payload)? })
-    };
-    points.into_iter().map(hit).collect()
-}
-
-fn uuid(id: PointId) -> Result<Uuid> {
-    match id {
-        PointId::Uuid(id) => Ok(id),
-        PointId::NumId(_) => Err(Error::new(ErrorKind::Internal, "a stored point has a number for an id")),
-    }
+    let hit = |point: ScoredPoint| Ok(Hit { id: payload::uuid(point.id)?, score: point.score });
+    let mut hits = points.into_iter().map(hit).collect::<Result<Vec<_>>>()?;
+    hits.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.id.cmp(&b.id)));
+    hits.truncate(limit);
+    Ok(hits)
 }

@@ -6,12 +6,13 @@ use rag_api::document::{Chunk, DocumentId, Metadata, Passage, Principal, Scope, 
 use rag_api::retrieve::filter::Filter;
 use rag_api::vector_store::bm25::Bm25;
 use rag_api::vector_store::{
-    ChunkPage, DocumentAttributes, Hit, Point, SearchQuery, SearchResults, VectorStore, Versions,
+    ChunkPage, DocumentAttributes, Found, Hit, Point, SearchQuery, SearchResults, VectorStore, Versions,
 };
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 /// Length of the vectors of these cases.
 pub(crate) const DIMENSIONS: usize = 8;
@@ -128,14 +129,46 @@ fn filtered(filter: Value) -> SearchQuery {
     SearchQuery { filter: Some(Filter::parse(&filter).unwrap()), ..ask(Some(vector(1)), None) }
 }
 
-fn names(hits: &[Hit]) -> Vec<String> {
+/// A hit with all that is stored of it.
+#[derive(Debug, Clone, PartialEq)]
+struct Shown {
+    id: Uuid,
+    score: f32,
+    cosine: Option<f32>,
+    passage: Passage,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Results {
+    dense: Vec<Shown>,
+    sparse: Vec<Shown>,
+}
+
+/// Searches, and reads every hit.
+async fn search(store: &Store, scope: &Scope, query: SearchQuery) -> Results {
+    let question = query.dense.clone();
+    let SearchResults { dense, sparse } = store.search(scope, query).await.unwrap();
+    let show = async |hits: Vec<Hit>| {
+        let ids: Vec<Uuid> = hits.iter().map(|hit| hit.id).collect();
+        let found = store.passages(scope, &ids, question.as_deref()).await.unwrap();
+        let found: HashMap<Uuid, Found> = found.into_iter().map(|found| (found.id, found)).collect();
+        let shown = |Hit { id, score }: Hit| {
+            let Found { cosine, passage, .. } = found.get(&id)?.clone();
+            Some(Shown { id, score, cosine, passage })
+        };
+        hits.into_iter().filter_map(shown).collect()
+    };
+    Results { dense: show(dense).await, sparse: show(sparse).await }
+}
+
+fn names(hits: &[Shown]) -> Vec<String> {
     let mut names: Vec<_> = hits.iter().map(|hit| hit.passage.chunk_id()).collect();
     names.sort();
     names
 }
 
 async fn found(store: &Store, scope: &Scope, query: SearchQuery) -> Vec<String> {
-    names(&store.search(scope, query).await.unwrap().dense)
+    names(&search(store, scope, query).await.dense)
 }
 
 pub(crate) async fn a_point_is_found_with_all_it_holds(store: &Store) {
@@ -144,7 +177,7 @@ pub(crate) async fn a_point_is_found_with_all_it_holds(store: &Store) {
         metadata(json!({"year": 2023, "tags": ["tax", "audit"], "nested": {"deep": [1.5, null, true]}}));
     store.upsert(vec![written.clone(), point("other", 1, 0, "Nothing to do with it.")]).await.unwrap();
 
-    let results = store.search(&ada(), ask(Some(written.dense.clone()), Some("invoice"))).await.unwrap();
+    let results = search(store, &ada(), ask(Some(written.dense.clone()), Some("invoice"))).await;
     assert_eq!(results.dense.len(), 2);
     assert_eq!(results.dense[0].id, written.id());
     assert_eq!(results.dense[0].passage, written.passage);
@@ -159,8 +192,8 @@ pub(crate) async fn a_scope_without_principals_sees_nothing(store: &Store) {
     let mut nobody = point("orphan", 1, 0, "invoice");
     nobody.principals.clear();
     store.upsert(vec![point("a", 1, 0, "invoice"), nobody]).await.unwrap();
-    let results = store.search(&scope("acme", &[]), ask(Some(vector(1)), Some("invoice"))).await.unwrap();
-    assert_eq!(results, SearchResults::default());
+    let results = search(store, &scope("acme", &[]), ask(Some(vector(1)), Some("invoice"))).await;
+    assert_eq!(results, Results::default());
     assert_eq!(found(store, &ada(), ask(Some(vector(1)), None)).await, ["a_0"], "what has no reader has no reader");
 }
 
@@ -168,7 +201,7 @@ pub(crate) async fn a_tenant_sees_only_its_own(store: &Store) {
     let mut foreign = point("theirs", 1, 0, "invoice");
     foreign.tenant = tenant("globex");
     store.upsert(vec![point("ours", 1, 0, "invoice"), foreign]).await.unwrap();
-    let results = store.search(&ada(), ask(Some(vector(1)), Some("invoice"))).await.unwrap();
+    let results = search(store, &ada(), ask(Some(vector(1)), Some("invoice"))).await;
     assert_eq!(names(&results.dense), ["ours_0"]);
     assert_eq!(names(&results.sparse), ["ours_0"]);
     assert_eq!(found(store, &scope("globex", &["user:ada"]), ask(Some(vector(1)), None)).await, ["theirs_0"]);
@@ -191,7 +224,7 @@ pub(crate) async fn any_principal_of_a_document_opens_it(store: &Store) {
         (&["user:ada", "group:finance", "public"], &["private_0", "public_0", "shared_0"]),
     ];
     for (principals, expected) in cases {
-        let results = store.search(&scope("acme", principals), ask(Some(vector(1)), Some("invoice"))).await.unwrap();
+        let results = search(store, &scope("acme", principals), ask(Some(vector(1)), Some("invoice"))).await;
         assert_eq!(names(&results.dense), expected, "{principals:?}");
         assert_eq!(names(&results.sparse), expected, "{principals:?}");
     }
@@ -209,12 +242,12 @@ pub(crate) async fn empty_lists_match_nothing(store: &Store) {
 }
 
 pub(crate) async fn a_filter_that_matches_nothing_finds_nothing(store: &Store) {
-    assert_eq!(store.search(&ada(), ask(Some(vector(1)), Some("invoice"))).await.unwrap(), SearchResults::default());
+    assert_eq!(search(store, &ada(), ask(Some(vector(1)), Some("invoice"))).await, Results::default());
     store.upsert(vec![point("a", 1, 0, "invoice")]).await.unwrap();
     let query = SearchQuery { sparse: ask(None, Some("invoice")).sparse, ..filtered(json!({"year": 1})) };
-    assert_eq!(store.search(&ada(), query).await.unwrap(), SearchResults::default());
+    assert_eq!(search(store, &ada(), query).await, Results::default());
     let none = SearchQuery { limit: 0, ..ask(Some(vector(1)), Some("invoice")) };
-    assert_eq!(store.search(&ada(), none).await.unwrap(), SearchResults::default());
+    assert_eq!(search(store, &ada(), none).await, Results::default());
 }
 
 pub(crate) async fn excluded_contents_are_left_out(store: &Store) {
@@ -222,7 +255,7 @@ pub(crate) async fn excluded_contents_are_left_out(store: &Store) {
     store.upsert(points.iter().map(|(name, version)| point(name, *version, 0, "invoice")).collect()).await.unwrap();
     let exclude = vec![(document("a"), 1), (document("b"), 2), (document("c"), 9)];
     let query = SearchQuery { exclude, ..ask(Some(vector(1)), Some("invoice")) };
-    let results = store.search(&ada(), query).await.unwrap();
+    let results = search(store, &ada(), query).await;
     for hits in [&results.dense, &results.sparse] {
         let mut contents: Vec<_> =
             hits.iter().map(|hit| (hit.passage.document_id.as_str(), hit.passage.version)).collect();
@@ -238,7 +271,7 @@ pub(crate) async fn ties_are_broken_by_id(store: &Store) {
     ids.sort();
     store.upsert(points).await.unwrap();
     let query = SearchQuery { limit: 10, ..ask(Some(vector(6)), Some("invoice")) };
-    let results = store.search(&ada(), query).await.unwrap();
+    let results = search(store, &ada(), query).await;
     for hits in [&results.dense, &results.sparse] {
         assert_eq!(hits.iter().map(|hit| hit.id).collect::<Vec<_>>(), ids[..10]);
     }
@@ -248,11 +281,11 @@ pub(crate) async fn the_sparse_branch_finds_only_shared_terms(store: &Store) {
     let texts =
         ["Invoices are kept for ten years.", "The invoice, the invoice and the invoice.", "Holidays are in August."];
     store.upsert((0..).zip(texts).map(|(i, text)| point("d", 1, i, text)).collect()).await.unwrap();
-    let results = store.search(&ada(), ask(None, Some("Which invoice?"))).await.unwrap();
+    let results = search(store, &ada(), ask(None, Some("Which invoice?"))).await;
     assert_eq!(results.sparse.iter().map(|hit| hit.passage.chunk.chunk_idx).collect::<Vec<_>>(), [1, 0]);
     assert!(results.sparse.iter().all(|hit| hit.score > 0.0));
-    let stop_words = store.search(&ada(), ask(None, Some("what is the"))).await.unwrap();
-    assert_eq!(stop_words, SearchResults::default());
+    let stop_words = search(store, &ada(), ask(None, Some("what is the"))).await;
+    assert_eq!(stop_words, Results::default());
     // A document without a single term can be written, and found by its embedding.
     store.upsert(vec![point("empty", 1, 0, "…")]).await.unwrap();
     assert!(found(store, &ada(), ask(Some(vector(1)), None)).await.contains(&"empty_0".to_owned()));
@@ -260,11 +293,11 @@ pub(crate) async fn the_sparse_branch_finds_only_shared_terms(store: &Store) {
 
 pub(crate) async fn a_branch_that_is_not_asked_is_empty(store: &Store) {
     store.upsert(vec![point("a", 1, 0, "invoice")]).await.unwrap();
-    let dense = store.search(&ada(), ask(Some(vector(1)), None)).await.unwrap();
+    let dense = search(store, &ada(), ask(Some(vector(1)), None)).await;
     assert_eq!((dense.dense.len(), dense.sparse.len()), (1, 0));
-    let sparse = store.search(&ada(), ask(None, Some("invoice"))).await.unwrap();
+    let sparse = search(store, &ada(), ask(None, Some("invoice"))).await;
     assert_eq!((sparse.dense.len(), sparse.sparse.len()), (0, 1));
-    assert_eq!(store.search(&ada(), ask(None, None)).await.unwrap(), SearchResults::default());
+    assert_eq!(search(store, &ada(), ask(None, None)).await, Results::default());
 }
 
 pub(crate) async fn writing_again_is_the_same_point(store: &Store) {
@@ -285,7 +318,7 @@ pub(crate) async fn other_scripts_and_odd_names_come_through(store: &Store) {
         "$price": 5, "": "empty", "deep": {"x.y": {"z": "found"}},
     }));
     store.upsert(vec![odd.clone(), point("plain", 1, 0, "plain")]).await.unwrap();
-    let results = store.search(&ada(), ask(Some(odd.dense.clone()), Some("发票要保留多久"))).await.unwrap();
+    let results = search(store, &ada(), ask(Some(odd.dense.clone()), Some("发票要保留多久"))).await;
     assert_eq!(results.dense[0].passage, odd.passage);
     assert_eq!(names(&results.sparse), ["a@b.c+d:e_0"]);
     for filter in [
@@ -319,7 +352,7 @@ pub(crate) async fn deleting_but_one_version_keeps_that_version(store: &Store) {
     store.upsert(points.chain([point("b", 1, 0, "z")]).collect()).await.unwrap();
     for _ in 0..2 {
         store.delete(&tenant("acme"), &document("a"), Versions::Except(3)).await.unwrap();
-        let results = store.search(&ada(), ask(Some(vector(1)), None)).await.unwrap();
+        let results = search(store, &ada(), ask(Some(vector(1)), None)).await;
         assert_eq!(names(&results.dense), ["a_0", "a_1", "b_0"]);
         let of_a = results.dense.iter().filter(|hit| hit.passage.document_id == document("a"));
         assert!(of_a.into_iter().all(|hit| hit.passage.version == 3));
@@ -346,7 +379,7 @@ pub(crate) async fn attributes_change_for_one_version(store: &Store) {
     }
     store.set_attributes(&tenant("acme"), &document("missing"), 1, &attributes).await.unwrap();
     let bob = scope("acme", &["user:bob"]);
-    let results = store.search(&bob, ask(Some(vector(1)), Some("invoice"))).await.unwrap();
+    let results = search(store, &bob, ask(Some(vector(1)), Some("invoice"))).await;
     assert_eq!(names(&results.sparse), ["a_0", "a_1", "a_2"]);
     assert!(results.dense.iter().all(|hit| hit.passage.title == "New" && hit.passage.version == 1));
     assert_eq!(found(store, &bob, filtered(json!({"year": 2024}))).await.len(), 3);
@@ -375,7 +408,7 @@ pub(crate) async fn a_foreign_tenant_changes_no_score(store: &Store) {
     let texts = ["invoice and receipt", "invoice", "holiday"];
     store.upsert((0..).zip(texts).map(|(i, text)| point("ours", 1, i, text)).collect()).await.unwrap();
     let scores = async || {
-        let results = store.search(&ada(), ask(None, Some("invoice receipt"))).await.unwrap();
+        let results = search(store, &ada(), ask(None, Some("invoice receipt"))).await;
         results.sparse.iter().map(|hit| (hit.id, hit.score)).collect::<Vec<_>>()
     };
     let before = scores().await;
@@ -497,7 +530,7 @@ pub(crate) async fn a_reader_sees_the_old_or_the_new_version(store: &Store) {
     });
     let mut searches = 0;
     while !writer.is_finished() || searches == 0 {
-        let results = store.search(&ada(), ask(Some(vector(1)), Some("invoice"))).await.unwrap();
+        let results = search(store, &ada(), ask(Some(vector(1)), Some("invoice"))).await;
         for hits in [&results.dense, &results.sparse] {
             let mut by_version: HashMap<Version, usize> = HashMap::new();
             hits.iter().for_each(|hit| *by_version.entry(hit.passage.version).or_default() += 1);
@@ -554,12 +587,12 @@ pub(crate) async fn ten_thousand_points_stay_exact_and_scoped(store: &Store) {
         for seed in 0..20 {
             let question = vector(1_000_000 + seed);
             let mut query = SearchQuery { limit: 20, ..ask(Some(question.clone()), Some("number77 number78")) };
-            let all = store.search(&ada(), query.clone()).await.unwrap();
+            let all = search(store, &ada(), query.clone()).await;
             let expected = nearest(&question, &|i| i % 3 != 0);
             right += all.dense.iter().filter(|hit| expected.contains(&hit.id)).count();
             assert_eq!(names(&all.sparse), ["d7_7"], "78 is Bob's");
             query.filter = Some(Filter::parse(&json!({"n": {"$lt": 1_000}})).unwrap());
-            let some = store.search(&ada(), query).await.unwrap();
+            let some = search(store, &ada(), query).await;
             let expected = nearest(&question, &|i| i % 3 != 0 && i < 1_000);
             right += some.dense.iter().filter(|hit| expected.contains(&hit.id)).count();
         }
