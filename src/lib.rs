@@ -61,14 +61,14 @@
 //! | what a language model sends | `max_output_tokens`; 1 MiB an event | [`llm`] |
 //! | second tries | 10 a second beside a fifth of the first ones | [`resilience`] |
 //! | calls of the embedded store | one writer, as many searches as cores, one optimization; callers wait | `vector_store/edge` |
-//! | its log | what came since the last flush, in files of 4 MiB; 256 points an entry | `vector_store/edge` |
+//! | its log | 32 MiB, then the segments are written out; files of 4 MiB, 256 points an entry | `vector_store/edge` |
 //! | counts of terms | the words of tenants with 10,000 points or more | `vector_store/edge/terms` |
 //! | connections to SQLite | one writer, four readers, 5 s to get one; a log of 64 MiB is cut | `catalog/sqlite` |
 //! | requests that may be repeated, ids of deleted documents | 24 hours | [`catalog`] |
 //! | documents that wait | rows on disk; each key adds no more than `ingest_rate_limit_requests` | [`catalog`], [`limit`] |
 //! | documents at work | `worker_concurrency` of them, 64 MiB of their texts, 5 attempts, 60 setbacks | [`ingest::worker`] |
 //! | a document | 50,000 chunks; `extract_memory_bytes` and `extract_timeout_seconds` of the child | [`ingest`] |
-//! | what evaluations keep on disk | bytes ([`eval::cache::MAX_BYTES`]) | `eval/cache` |
+//! | what evaluations keep on disk | 2 GiB, then the oldest go | [`eval::cache`] |
 //! | series of metrics | routes, methods, statuses, models and reasons: nothing that a client can invent | [`telemetry`] |
 //! | samples of histograms | those of 5 s, then folded into buckets | [`telemetry`] |
 

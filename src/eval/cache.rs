@@ -65,7 +65,11 @@ impl Cache {
     /// [`crate::error::ErrorKind::Config`] that names the file, where there can be none.
     pub async fn open(path: &Path, bound: u64) -> Result<Self> {
         let unusable = |error: Box<dyn std::error::Error + Send + Sync>| {
-            Error::config(format!("the evaluation cache {} cannot be opened", path.display())).with_source(error)
+            Error::config(format!(
+                "the evaluation cache {} cannot be opened; give --cache DIR or --no-cache",
+                path.display()
+            ))
+            .with_source(error)
         };
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(|error| unusable(error.into()))?;
