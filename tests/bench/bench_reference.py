@@ -40,7 +40,11 @@ class Reference:
         self.redis_port = free_port()
         options = ["--bind", "127.0.0.1", "--port", str(self.redis_port), "--save", "", "--appendonly", "no"]
         self._run([redis, *options, "--dir", self.folder], {})
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_):

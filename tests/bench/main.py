@@ -99,6 +99,8 @@ def main():
     failed = []
     for name in names:
         print(f"==> {name}", flush=True)
+        if (load := os.getloadavg()[0]) > report.machine["cores"]:
+            context.log(f"the machine is busy (load {load:.0f}): what is measured by the clock is worth little")
         try:
             module(name).run(context)
         except Exception as error:
