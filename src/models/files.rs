@@ -15,8 +15,6 @@ pub(super) const REQUIRED: [&str; 3] = ["tokenizer.json", "config.json", "tokeni
 pub(super) const POOLING: &str = "1_Pooling/config.json";
 /// Where a sentence embedder says how many tokens it reads.
 pub(super) const SENTENCE_CONFIG: &str = "sentence_bert_config.json";
-/// Special tokens; newer exports have them in `tokenizer_config.json` alone.
-pub(super) const SPECIAL_TOKENS: &str = "special_tokens_map.json";
 
 /// Most tokens of a text that any model here reads, whatever it allows: attention needs memory quadratic in it
 /// (12 heads × 1024² × 4 bytes are 50 MB per session), and chunks are far shorter.

@@ -12,7 +12,7 @@ use reqwest::{Client, Response, StatusCode, Url};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
-use super::files::{GRAPHS, POOLING, REQUIRED, SENTENCE_CONFIG, SPECIAL_TOKENS};
+use super::files::{GRAPHS, POOLING, REQUIRED, SENTENCE_CONFIG};
 use super::{Config, ModelFiles};
 use crate::error::{Error, Result};
 
@@ -80,7 +80,7 @@ async fn fetch_all(hub: &str, name: &str, target: &Path) -> Result<()> {
                 return Err(failed(name, &format!("the hub has no {file}")));
             }
         }
-        for file in [SPECIAL_TOKENS, SENTENCE_CONFIG, POOLING] {
+        for file in [SENTENCE_CONFIG, POOLING] {
             fetch.file(file).await?;
         }
         // The hub keeps exported graphs in their own folder; a mirror of a plain folder does not.
