@@ -35,10 +35,6 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    fn content(&self) -> Content {
-        (self.passage.document_id.clone(), self.passage.version)
-    }
-
     /// Why it stands where it stands.
     pub(super) fn explain(&self, place: Reordered, relevance: &[f32]) -> Explanation {
         Explanation {
@@ -53,6 +49,11 @@ impl Candidate {
             score: place.score,
         }
     }
+}
+
+/// What a hit is of.
+fn content(found: &Found) -> Content {
+    (found.passage.document_id.clone(), found.passage.version)
 }
 
 /// Why the catalog refuses a hit.
@@ -101,18 +102,18 @@ impl Retriever {
             let fused = self.fuse(request, &query, &results, &HashMap::new());
             // More than are kept, because their places are exact only when their cosines are known.
             let best = &fused[..(SHORTLIST * keep).min(fused.len())];
-            let mut found = self.fetch(&request.scope, &query, best).await?;
+            let mut found = self.read(&request.scope, &query, best).await?;
             // What was refused before is looked at again: it may have been published meanwhile.
             let mut looked_at: HashSet<_> = query.exclude.iter().cloned().collect();
-            looked_at.extend(found.iter().map(Candidate::content));
+            looked_at.extend(found.iter().map(content));
             let refused = self.refused(&request.scope, &looked_at).await?;
             if found.len() != best.len()
                 || refused.len() != query.exclude.len()
                 || query.exclude.iter().any(|content| !refused.contains_key(content))
             {
                 // Go round all of them at once: while a corpus is loaded again, half of the hits may be refused.
-                found = self.fetch(&request.scope, &query, &fused).await?;
-                looked_at.extend(found.iter().map(Candidate::content));
+                found = self.read(&request.scope, &query, &fused).await?;
+                looked_at.extend(found.iter().map(content));
                 let refused = self.refused(&request.scope, &looked_at).await?;
                 count(&found, &refused);
                 if round < MAX_ROUNDS {
@@ -120,7 +121,7 @@ impl Retriever {
                     query.exclude = refused.into_keys().collect();
                     continue;
                 }
-                found.retain(|candidate| !refused.contains_key(&candidate.content()));
+                found.retain(|found| !refused.contains_key(&content(found)));
             }
             return Ok(self.ranked(request, &query, &results, found, keep));
         }
@@ -148,8 +149,8 @@ impl Retriever {
         fusion::fuse(self.config.fusion, self.weights(request.mode), branches)
     }
 
-    /// The candidates of these hits; those that went away after the search are left out.
-    async fn fetch(&self, scope: &Scope, query: &SearchQuery, hits: &[Fused]) -> Result<Vec<Candidate>> {
+    /// What is stored of these hits; those that went away after the search are left out.
+    async fn read(&self, scope: &Scope, query: &SearchQuery, hits: &[Fused]) -> Result<Vec<Found>> {
         let ids: Vec<Uuid> = hits.iter().map(|hit| hit.id).collect();
         let mut found = self.backends.store.passages(scope, &ids, query.dense.as_deref()).await?;
         let foreign = drop_foreign(scope.tenant(), &mut found);
@@ -157,34 +158,24 @@ impl Retriever {
             metrics::RECHECK_DROPPED.add(foreign as u64, &[("reason", Refusal::Access.as_str())]);
             tracing::error!(foreign, "the vector store let hits of another tenant through");
         }
-        let mut found: HashMap<Uuid, Found> = found.into_iter().map(|found| (found.id, found)).collect();
-        let candidate = |(i, fused): (usize, &Fused)| {
-            let Found { cosine, passage, .. } = found.remove(&fused.id)?;
-            let fused = Fused { cosine: cosine.or(fused.cosine), ..fused.clone() };
-            Some(Candidate { fused, rank: i + 1, passage })
-        };
-        Ok(hits.iter().enumerate().filter_map(candidate).collect())
+        Ok(found)
     }
 
-    /// The best `keep` of the candidates, in the order that they have now that all their cosines are known.
+    /// The best `keep` of what was read, in the order that it has now that all cosines are known.
     fn ranked(
         &self,
         request: &RetrievalRequest,
         query: &SearchQuery,
         results: &SearchResults,
-        candidates: Vec<Candidate>,
+        found: Vec<Found>,
         keep: usize,
     ) -> Vec<Candidate> {
-        let cosines = candidates.iter().filter_map(|found| Some((found.fused.id, found.fused.cosine?))).collect();
-        let fused = self.fuse(request, query, results, &cosines);
-        let mut candidates: HashMap<Uuid, Candidate> =
-            candidates.into_iter().map(|candidate| (candidate.fused.id, candidate)).collect();
-        let found = fused.into_iter().filter_map(|fused| Some((candidates.remove(&fused.id)?, fused)));
-        let ranked = found.take(keep).enumerate().map(|(i, (candidate, fused))| {
-            let fused = Fused { cosine: fused.cosine.or(candidate.fused.cosine), ..fused };
-            Candidate { fused, rank: i + 1, ..candidate }
-        });
-        ranked.collect()
+        let cosines = found.iter().filter_map(|found| Some((found.id, found.cosine?))).collect();
+        let mut passages: HashMap<Uuid, Passage> = found.into_iter().map(|found| (found.id, found.passage)).collect();
+        let fused = self.fuse(request, query, results, &cosines).into_iter();
+        let read = fused.filter_map(|fused| Some((passages.remove(&fused.id)?, fused)));
+        let candidate = |(i, (passage, fused))| Candidate { fused, rank: i + 1, passage };
+        read.take(keep).enumerate().map(candidate).collect()
     }
 
     /// Those among `contents` that may not be shown, and why, by one look into the catalog.
@@ -220,11 +211,11 @@ fn drop_foreign(tenant: &TenantId, found: &mut Vec<Found>) -> usize {
 
 /// Counts refused hits by reason. One for lack of access, outside the moment of a change of readers, means that the
 /// store's filter is wrong.
-fn count(found: &[Candidate], refused: &HashMap<Content, Refusal>) {
+fn count(found: &[Found], refused: &HashMap<Content, Refusal>) {
     for refusal in [Refusal::Deleted, Refusal::Version, Refusal::Access] {
-        let hits = found.iter().filter(|candidate| refused.get(&candidate.content()) == Some(&refusal)).count();
+        let hits = found.iter().filter(|found| refused.get(&content(found)) == Some(&refusal)).count();
         if hits > 0 {
-            metrics::RECHECK_DROPPED.add(hits as u64, &[("reason", refusal.as_str().to_owned())]);
+            metrics::RECHECK_DROPPED.add(hits as u64, &[("reason", refusal.as_str())]);
         }
         if hits > 0 && refusal == Refusal::Access {
             tracing::warn!(hits, "the catalog refused hits for lack of access that the vector store let through");
