@@ -13,6 +13,9 @@ mod filter;
 mod identity;
 mod log;
 mod payload;
+#[cfg(test)]
+mod samples;
+mod schema;
 mod search;
 mod terms;
 
@@ -23,11 +26,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use async_trait::async_trait;
 use qdrant_edge::external::ordered_float::OrderedFloat;
 use qdrant_edge::{
-    Condition, CreateIndex, Distance, EdgeConfig, EdgeOptimizersConfig, EdgeShard, EdgeSparseVectorParamsBuilder,
-    EdgeVectorParamsBuilder, FieldCondition, FieldIndexOperations, IntegerIndexParamsBuilder,
-    KeywordIndexParamsBuilder, Modifier, OperationError, OperationResult, OrderBy, OrderByInterface,
-    PayloadFieldSchema, PayloadOps, PayloadSchemaParams, PointInsertOperations, PointOperations, Range,
-    ScrollRequestBuilder, SetPayloadOp, UpdateOperation, WalOptions,
+    Condition, EdgeShard, FieldCondition, OperationError, OrderBy, OrderByInterface, PayloadOps, PointInsertOperations,
+    PointOperations, Range, ScrollRequestBuilder, SetPayloadOp, UpdateOperation,
 };
 use tokio::sync::{Mutex, Semaphore};
 use uuid::Uuid;
@@ -49,21 +49,11 @@ const SPARSE: &str = "bm25";
 /// The engine's name for the folder of its log.
 const LOG_FOLDER: &str = "wal";
 
-/// Bytes of a log segment, preallocated on disk. A larger operation gets a larger segment.
-const LOG_SEGMENT: usize = 4 * 1024 * 1024;
-
 /// Bytes of the log above which the segments are written out: some 5,000 points, applied again in half a second.
 const LOG_LIMIT: u64 = 32 * 1024 * 1024;
 
 /// Points of one logged operation: bounds the log segment and how long searches may wait for a writer.
 const UPSERT_BATCH: usize = 256;
-
-/// A segment of which this share is deleted points is rewritten by [`VectorStore::optimize`] …
-const VACUUM_SHARE: f64 = 0.2;
-/// … if it holds so many.
-const VACUUM_POINTS: usize = 500;
-/// Segments that are kept side by side before they are merged.
-const SEGMENTS: usize = 2;
 
 /// A collection of qdrant-edge.
 #[derive(Debug)]
@@ -102,8 +92,8 @@ impl EdgeStore {
         let shard_folder = folder.join("shard");
         std::fs::create_dir_all(&shard_folder).map_err(|error| identity::cannot(folder, "write to", error))?;
         // `load` also makes what is not there, so that a crash in the middle of making it is repaired.
-        let shard = EdgeShard::load(&shard_folder, Some(shard_config(model, threads)))
-            .and_then(|shard| create_indexes(&shard).map(|()| shard))
+        let shard = EdgeShard::load(&shard_folder, Some(schema::config(model, threads)))
+            .and_then(|shard| schema::create_indexes(&shard).map(|()| shard))
             .map_err(|error| {
                 Error::config(format!("cannot open the vector store in {}: {error}", folder.display()))
                     .with_source(error)
@@ -159,9 +149,14 @@ impl EdgeStore {
         self.run(&self.writers, |shard| shard.flush().map_err(failed)).await
     }
 
-    async fn update(&self, operation: UpdateOperation) -> Result<()> {
+    /// Changes the collection, once it is this caller's turn.
+    async fn write(&self, work: impl FnOnce(&EdgeShard) -> Result<()> + Send + 'static) -> Result<()> {
         self.changed.store(true, Ordering::SeqCst);
-        self.run(&self.writers, move |shard| shard.update(operation).map_err(failed)).await
+        self.run(&self.writers, work).await
+    }
+
+    async fn update(&self, operation: UpdateOperation) -> Result<()> {
+        self.write(move |shard| shard.update(operation).map_err(failed)).await
     }
 }
 
@@ -233,8 +228,7 @@ impl VectorStore for EdgeStore {
             Versions::Except(version) => filter::document_except(tenant, document, version),
         };
         let (terms, tenant) = (Arc::clone(&self.terms), tenant.clone());
-        self.changed.store(true, Ordering::SeqCst);
-        self.run(&self.writers, move |shard| {
+        self.write(move |shard| {
             terms.deleting(shard, &tenant, &filter)?;
             let delete = UpdateOperation::PointOperation(PointOperations::DeletePointsByFilter(filter));
             shard.update(delete).map_err(failed)
@@ -301,46 +295,6 @@ impl VectorStore for EdgeStore {
         self.checkpoint().await?;
         Ok(worked)
     }
-}
-
-fn shard_config(model: &EmbeddingModel, threads: usize) -> EdgeConfig {
-    let optimizers = EdgeOptimizersConfig {
-        deleted_threshold: Some(VACUUM_SHARE),
-        vacuum_min_vector_number: Some(VACUUM_POINTS),
-        default_segment_number: Some(SEGMENTS),
-        ..EdgeOptimizersConfig::default()
-    };
-    EdgeConfig::builder()
-        .vector(DENSE, EdgeVectorParamsBuilder::new(model.dimensions, Distance::Cosine).build())
-        .sparse_vector(SPARSE, EdgeSparseVectorParamsBuilder::new().modifier(Modifier::Idf).build())
-        .optimizers(optimizers)
-        .wal_options(WalOptions { segment_capacity: LOG_SEGMENT, ..WalOptions::default() })
-        .max_search_threads(threads)
-        .build()
-}
-
-/// Creates the payload indexes that are not there yet.
-fn create_indexes(shard: &EdgeShard) -> OperationResult<()> {
-    let keyword = |tenant| PayloadSchemaParams::Keyword(KeywordIndexParamsBuilder::new().is_tenant(tenant).build());
-    let integer =
-        |range| PayloadSchemaParams::Integer(IntegerIndexParamsBuilder::new().lookup(true).range(range).build());
-    let wanted = [
-        (key::TENANT, keyword(true)),
-        (key::PRINCIPALS, keyword(false)),
-        (key::DOCUMENT, keyword(false)),
-        (key::VERSION, integer(false)),
-        (key::CHUNK_IDX, integer(true)),
-    ];
-    let present = shard.info()?.payload_schema;
-    for (key, schema) in wanted {
-        let field_name = filter::path(key);
-        if !present.contains_key(&field_name) {
-            let field_schema = Some(PayloadFieldSchema::FieldParams(schema));
-            let create = FieldIndexOperations::CreateIndex(CreateIndex { field_name, field_schema });
-            shard.update(UpdateOperation::FieldIndexOperation(create))?;
-        }
-    }
-    Ok(())
 }
 
 /// An error of the engine: what the machine did may pass, what it was asked to do will not.

@@ -47,32 +47,13 @@ fn names(folder: &Path) -> io::Result<BTreeSet<OsString>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{EdgeStore, LOG_FOLDER};
-    use crate::document::{Chunk, Metadata, Passage, Principal, Scope};
-    use crate::embedding::EmbeddingModel;
+    use super::super::{EdgeStore, LOG_FOLDER, samples};
+    use crate::document::{Principal, Scope};
     use crate::vector_store::{Point, SearchQuery, SparseVector, VectorStore};
 
     fn point(number: u32) -> Point {
-        Point {
-            tenant: "acme".parse().unwrap(),
-            principals: vec![Principal::public()],
-            passage: Passage {
-                document_id: format!("d{number}").parse().unwrap(),
-                version: 1,
-                title: String::new(),
-                metadata: Metadata::new(),
-                chunk: Chunk {
-                    chunk_idx: 0,
-                    text: "text ".repeat(200),
-                    headings: Vec::new(),
-                    page: None,
-                    start: 0,
-                    end: 0,
-                },
-            },
-            dense: vec![1.0, 0.0],
-            sparse: SparseVector { indices: vec![1], values: vec![1.0] },
-        }
+        let sparse = SparseVector { indices: vec![1], values: vec![1.0] };
+        samples::point("acme", number, &"text ".repeat(200), sparse)
     }
 
     fn copy(from: &std::path::Path, to: &std::path::Path) {
@@ -90,8 +71,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn what_is_flushed_is_whole_in_the_log() {
         let (folder, after_the_cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let model = EmbeddingModel { name: "test".to_owned(), dimensions: 2, max_tokens: 8 };
-        let store = EdgeStore::open(folder.path(), &model).unwrap();
+        let store = EdgeStore::open(folder.path(), &samples::model()).unwrap();
         store.upsert(vec![point(0)]).await.unwrap();
         store.checkpoint().await.unwrap();
         // A power cut that leaves the segments as they were, and the log as it was flushed: more than one file of it.
@@ -102,7 +82,7 @@ mod tests {
         assert!(super::names(&folder.path().join(&log)).unwrap().len() > 2);
         copy(&folder.path().join(&log), &after_the_cut.path().join(&log));
 
-        let store = EdgeStore::open(after_the_cut.path(), &model).unwrap();
+        let store = EdgeStore::open(after_the_cut.path(), &samples::model()).unwrap();
         let scope = Scope::new("acme".parse().unwrap(), vec![Principal::public()]);
         let query = SearchQuery { dense: Some(vec![1.0, 0.0]), limit: 10_000, ..SearchQuery::default() };
         assert_eq!(store.search(&scope, query).await.unwrap().dense.len(), 6_000);
@@ -111,8 +91,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_log_that_has_grown_begins_anew() {
         let folder = tempfile::tempdir().unwrap();
-        let model = EmbeddingModel { name: "test".to_owned(), dimensions: 2, max_tokens: 8 };
-        let store = EdgeStore::open(folder.path(), &model).unwrap();
+        let store = EdgeStore::open(folder.path(), &samples::model()).unwrap();
         store.upsert((0..30_000).map(point).collect()).await.unwrap();
         let before = super::bytes(&store.log).unwrap();
         assert!(before > super::super::LOG_LIMIT, "{before}");

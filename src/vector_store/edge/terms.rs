@@ -193,10 +193,9 @@ fn count(shard: &EdgeShard, corpus: &EdgeFilter) -> Result<(usize, HashMap<u32, 
 mod tests {
     use std::sync::Arc;
 
-    use super::super::EdgeStore;
+    use super::super::{EdgeStore, samples};
     use super::*;
-    use crate::document::{Chunk, Metadata, Passage, Principal, Scope};
-    use crate::embedding::EmbeddingModel;
+    use crate::document::{Principal, Scope};
     use crate::vector_store::{Point, SearchQuery, VectorStore, Versions};
 
     impl Terms {
@@ -209,20 +208,7 @@ mod tests {
     fn point(tenant: &str, number: u32) -> Point {
         let terms: Vec<u32> = (0..5).filter(|term| number.is_multiple_of(term + 1)).collect();
         let values = terms.iter().map(|term| 1.0 + (number + term) as f32 / 100.0).collect();
-        let text = String::new();
-        Point {
-            tenant: tenant.parse().unwrap(),
-            principals: vec![Principal::public()],
-            passage: Passage {
-                document_id: format!("d{number}").parse().unwrap(),
-                version: 1,
-                title: String::new(),
-                metadata: Metadata::new(),
-                chunk: Chunk { chunk_idx: 0, text, headings: Vec::new(), page: None, start: 0, end: 0 },
-            },
-            dense: vec![1.0, 0.0],
-            sparse: SparseVector { indices: terms, values },
-        }
+        samples::point(tenant, number, "", SparseVector { indices: terms, values })
     }
 
     async fn scores(store: &EdgeStore) -> Vec<(uuid::Uuid, f32)> {
@@ -248,8 +234,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn kept_counts_give_the_scores_that_the_engine_gives() {
         let folder = tempfile::tempdir().unwrap();
-        let model = EmbeddingModel { name: "test".to_owned(), dimensions: 2, max_tokens: 8 };
-        let mut store = EdgeStore::open(folder.path(), &model).unwrap();
+        let mut store = EdgeStore::open(folder.path(), &samples::model()).unwrap();
         store.upsert((1..60).map(|number| point("acme", number)).collect()).await.unwrap();
         store.upsert((1..90).map(|number| point("other", number * 4)).collect()).await.unwrap();
         let engines = scores(&store).await;
