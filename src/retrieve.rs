@@ -177,7 +177,7 @@ impl Retriever {
                     Ok(relevance) => relevance,
                     Err(error) => {
                         tracing::warn!(error = error.chain(), reranker = reranker.name(), "reranking was left out");
-                        metrics::DEGRADED.add(1, &[("what", "rerank".to_owned())]);
+                        metrics::DEGRADED.add(1, &[("what", "rerank")]);
                         retrieval.degraded.push("rerank".to_owned());
                         Vec::new()
                     }

@@ -54,7 +54,7 @@ impl Answerer {
             self.forget(ask).await;
         }
         if cache_failed || keep_failed {
-            metrics::DEGRADED.add(1, &[("what", "cache".to_owned())]);
+            metrics::DEGRADED.add(1, &[("what", "cache")]);
             answer.degraded.push("cache".to_owned());
         }
         Ok(answer)
@@ -83,7 +83,7 @@ impl Answerer {
             Err(error) => self.generation_failed(ask, &error, &retrieval, audience).await,
         };
         let seconds = started.elapsed().as_secs_f64();
-        metrics::QUERY_LATENCY.record(seconds, &[("stage", "generation".to_owned())]);
+        metrics::QUERY_LATENCY.record(seconds, &[("stage", "generation")]);
         let generation = ("generation".to_owned(), seconds * 1e3);
         let stages = retrieval.timings_ms.iter().map(|(stage, ms)| ((*stage).to_owned(), *ms));
         answer.timings_ms = stages.chain([generation]).collect();
@@ -244,7 +244,7 @@ fn generation_degraded(degraded: bool) -> Vec<String> {
     if !degraded {
         return Vec::new();
     }
-    metrics::DEGRADED.add(1, &[("what", "generation".to_owned())]);
+    metrics::DEGRADED.add(1, &[("what", "generation")]);
     vec!["generation".to_owned()]
 }
 

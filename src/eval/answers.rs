@@ -7,7 +7,7 @@ use super::citations::{cited, is_quote, without_markers};
 use super::collection::Query;
 use super::index::{HOUR, Index};
 use super::models::Models;
-use super::ranking::{Variant, too_busy};
+use super::ranking::{MAX_TRIES, Variant, too_busy};
 use super::text::agreement;
 use crate::answer::{self, Answer, Answerer, AnswererParts, Caller, FailureCode, Question};
 use crate::document::Passage;
@@ -15,9 +15,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::llm::{self, Llm};
 use crate::resilience::Deadline;
 use crate::retrieve::Mode;
-
-/// Most tries of a question for which a stage took too long on a busy machine.
-const MAX_TRIES: usize = 20;
 
 /// What answers.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ use crate::vector_store::{self, Point, VectorStore};
 
 /// Nothing here has a client that waits.
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
-/// Chunks that are embedded at once: enough to keep every session busy with batches of like length.
+/// Chunks that are embedded at once: enough to keep every session busy.
 const IN_FLIGHT: usize = 64;
 /// Chunks that are written at once.
 const BATCH: usize = 256;

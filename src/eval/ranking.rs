@@ -11,7 +11,7 @@ use crate::resilience::Deadline;
 use crate::retrieve::{self, Backends, Mode, Retrieval, RetrievalRequest, Retriever};
 
 /// Most tries of a question for which a stage took too long on a busy machine. What one try computed is there for the next.
-const MAX_TRIES: usize = 20;
+pub(super) const MAX_TRIES: usize = 20;
 
 /// A way to retrieve, by the name it has in tables.
 #[derive(Debug, Clone)]

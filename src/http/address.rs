@@ -66,7 +66,7 @@ impl AddressLimit {
 fn refuse(error: GovernorError, burst: u32) -> Response {
     let refusal = match error {
         GovernorError::TooManyRequests { wait_time, .. } => {
-            metrics::RATE_LIMITED.add(1, &[("whose", "address".to_owned())]);
+            metrics::RATE_LIMITED.add(1, &[("whose", "address")]);
             // The governor rounds down.
             let wait = Duration::from_secs(wait_time + 1);
             let decision = Decision { allowed: false, limit: burst, remaining: 0, reset: wait, retry_after: wait };

@@ -82,8 +82,8 @@ impl LateInteraction {
     }
 }
 
-fn count(result: &str) {
-    metrics::TOKEN_VECTORS.add(1, &[("result", result.to_owned())]);
+fn count(result: &'static str) {
+    metrics::TOKEN_VECTORS.add(1, &[("result", result)]);
 }
 
 #[async_trait]

@@ -12,7 +12,7 @@ use rag_api::eval::ranking::Variant;
 use rag_api::eval::spans::Place;
 use rag_api::eval::{Collection, Index};
 
-use super::report::{Row, Values};
+use super::report::{Row, Values, width};
 use super::{Bench, Common, each};
 
 #[derive(Debug, Args)]
@@ -59,7 +59,7 @@ pub(super) async fn measure(bench: &mut Bench, collections: &[Judged]) -> Result
         let all = Variant::all(&bench.config.retrieve, &bench.plain, &bench.models);
         variants.extend(all.into_iter().filter(|variant| variant.name == "hybrid"));
     }
-    let width = variants.iter().map(|variant| variant.name.chars().count() + 2).max().unwrap_or(0);
+    let width = width(variants.iter().map(|variant| &variant.name));
     for judged in collections {
         let Collection { name, documents, queries, unanswerable, .. } = &judged.collection;
         let index = bench.index(name, documents, bench.cutting()).await?;

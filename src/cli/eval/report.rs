@@ -154,7 +154,7 @@ impl Report {
         (self.command, self.seed, self.max_questions) = (command, common.seed, common.queries);
         if self.collections.len() > 1 {
             self.mean = self.means();
-            let width = self.mean.iter().map(|row| row.name.chars().count() + 2).max().unwrap_or(0);
+            let width = width(self.mean.iter().map(|row| &row.name));
             say(&format!("mean of {} collections", self.collections.len()))?;
             if let Some(row) = self.mean.first() {
                 say(&head(row, width))?;
@@ -187,6 +187,11 @@ impl Report {
         };
         first.rows.iter().map(row).collect()
     }
+}
+
+/// How wide the column of these names is.
+pub(super) fn width<'a>(names: impl Iterator<Item = &'a String>) -> usize {
+    names.map(|name| name.chars().count() + 2).max().unwrap_or(0)
 }
 
 fn head(row: &Row, width: usize) -> String {

@@ -9,7 +9,7 @@ use rag_api::eval::index::Cutting;
 use rag_api::eval::ranking::{Ranking, Variant};
 use rag_api::eval::{Collection, Index, metrics};
 
-use super::report::{Row, Values};
+use super::report::{Row, Values, width};
 use super::{Bench, Common, each};
 
 /// Passages that are retrieved for a question: enough for [`DEPTH`] documents of several passages each.
@@ -64,7 +64,7 @@ pub(super) fn read(arguments: &RetrievalArgs) -> Result<Vec<Collection>> {
 pub(super) async fn measure(bench: &mut Bench, arguments: &RetrievalArgs, collections: &[Collection]) -> Result<()> {
     let metrics = ["ndcg@10", "recall@10", "recall@100", "mrr"].map(str::to_owned);
     let variants = Variant::all(&bench.config.retrieve, &bench.plain, &bench.models);
-    let width = variants.iter().map(|variant| variant.name.chars().count() + 2).max().unwrap_or(0);
+    let width = width(variants.iter().map(|variant| &variant.name));
     let cutting = arguments.context.apply(bench.cutting());
     for collection in collections {
         let Collection { name, documents, queries, .. } = collection;

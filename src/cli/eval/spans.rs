@@ -13,7 +13,7 @@ use rag_api::eval::statistics::interval;
 use rag_api::eval::{Index, metrics};
 use rag_api::ingest::chunk::ChunkOptions;
 
-use super::report::{Row, Values};
+use super::report::{Row, Values, width};
 use super::retrieval::Context;
 use super::{Bench, Common, each};
 use crate::cli::say;
@@ -71,7 +71,7 @@ pub(super) async fn measure(bench: &mut Bench, arguments: &SpansArgs, collection
 /// The ways to retrieve, by the settings in force.
 async fn compare(bench: &mut Bench, originals: &Originals) -> Result<()> {
     let variants = Variant::all(&bench.config.retrieve, &bench.plain, &bench.models);
-    let width = variants.iter().map(|variant| variant.name.chars().count() + 2).max().unwrap_or(0);
+    let width = width(variants.iter().map(|variant| &variant.name));
     let collection = &originals.collection;
     let index = bench.index(&collection.name, &collection.documents, bench.cutting()).await?;
     bench.report.begin(&collection.name, collection.documents.len(), index.chunks(), collection.queries.len())?;
@@ -119,7 +119,7 @@ async fn sweep(bench: &mut Bench, arguments: &SpansArgs, originals: &Originals) 
         metrics[last],
         name(configured)
     ))?;
-    let width = trials.iter().map(|trial| trial.name.chars().count() + 2).max().unwrap_or(0);
+    let width = width(trials.iter().map(|trial| &trial.name));
     for trial in trials {
         bench.report.note(&trial.name, &metrics, collection.queries.iter().map(|query| &*query.id).zip(&trial.values));
         let differences: Vec<f64> = of(&trial).iter().zip(&base).map(|(value, base)| value - base).collect();

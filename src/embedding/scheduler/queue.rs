@@ -89,7 +89,7 @@ impl<S: Session> Queue<S> {
         }
     }
 
-    /// Fails what waits, and ends every session once its batch is done.
+    /// Fails what waits, and ends every session once its job is done.
     pub(super) fn end(&mut self) {
         self.has_ended = true;
         for priority in CLASSES {
@@ -112,7 +112,7 @@ impl<S: Session> Queue<S> {
         metrics::SCHEDULER_WAITING.set(self.classes[index(priority)].len() as f64, &self.labels(priority));
     }
 
-    fn labels(&self, priority: Priority) -> [(&'static str, String); 2] {
-        [("pool", self.pool.to_owned()), ("class", class_name(priority).to_owned())]
+    fn labels(&self, priority: Priority) -> [(&'static str, &'static str); 2] {
+        [("pool", self.pool), ("class", class_name(priority))]
     }
 }

@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::Worker;
-use super::room::Share;
 use crate::catalog::{DocumentRecord, Job, Progress, Publication, Publish, Stage};
 use crate::document::{Chunk, Failure, FailureReason, Passage, contextual_text};
 use crate::embedding::Priority;
@@ -24,7 +25,8 @@ const MAX_FOUND_TITLE: usize = 200;
 struct Cut {
     title: String,
     chunks: Vec<Chunk>,
-    _share: Share,
+    /// The room that the text takes.
+    _room: OwnedSemaphorePermit,
 }
 
 impl Worker {
@@ -35,7 +37,7 @@ impl Worker {
             Ok(cut) => self.publish_chunks(job, &cut).await?,
             Err(failure) => return self.fail(job, &failure).await,
         };
-        metrics::INGESTED.add(1, &[("outcome", "indexed".to_owned())]);
+        metrics::INGESTED.add(1, &[("outcome", "indexed")]);
         metrics::INGESTED_CHUNKS.add(u64::from(chunks), metrics::NONE);
         tracing::info!(document = record.document_id.as_str(), version = record.version, chunks, "document indexed");
         Ok(())
@@ -64,7 +66,7 @@ impl Worker {
         };
         stage_took("extract", started);
         // The place is kept until there is room, so that no more texts wait for it than files are read.
-        let share = self.room.for_text(extracted.text.len()).await?;
+        let room = self.room.for_text(extracted.text.len()).await?;
         drop(place);
         crate::hold::at("extract").await;
 
@@ -87,7 +89,7 @@ impl Worker {
             let detail = format!("the text makes more than {MAX_CHUNKS} chunks; split the file");
             return Ok(Err(Failure { reason: FailureReason::TooLarge, detail }));
         }
-        Ok(Ok(Cut { title, chunks, _share: share }))
+        Ok(Ok(Cut { title, chunks, _room: room }))
     }
 
     async fn extract(&self, record: &DocumentRecord) -> Result<Result<Extracted, Failure>> {
@@ -181,6 +183,6 @@ fn effective_title(record: &DocumentRecord, extracted: &Extracted) -> String {
     found.chars().take(MAX_FOUND_TITLE).collect()
 }
 
-fn stage_took(stage: &str, started: Instant) {
-    metrics::INGEST_STAGE.record(started.elapsed().as_secs_f64(), &[("stage", stage.to_owned())]);
+fn stage_took(stage: &'static str, started: Instant) {
+    metrics::INGEST_STAGE.record(started.elapsed().as_secs_f64(), &[("stage", stage)]);
 }

@@ -16,27 +16,21 @@ pub(crate) struct Room {
     texts: Arc<Semaphore>,
 }
 
-/// A share of the room, given back when it is dropped.
-#[derive(Debug)]
-pub(super) struct Share(
-    #[expect(dead_code, reason = "it is held, and given back when it is dropped")] OwnedSemaphorePermit,
-);
-
 impl Room {
     /// Room for so many files that are read at once.
     pub(crate) fn new(reading: usize) -> Self {
         Self { reading: Arc::new(Semaphore::new(reading)), texts: Arc::new(Semaphore::new(TEXT_MIB as usize)) }
     }
 
-    /// Waits for a place to read a file.
-    pub(super) async fn to_read(&self) -> Result<Share> {
-        self.reading.clone().acquire_owned().await.map(Share).map_err(closed)
+    /// Waits for a place to read a file; dropping the permit frees it.
+    pub(super) async fn to_read(&self) -> Result<OwnedSemaphorePermit> {
+        self.reading.clone().acquire_owned().await.map_err(closed)
     }
 
-    /// Waits for room for a text of so many bytes.
-    pub(super) async fn for_text(&self, bytes: usize) -> Result<Share> {
+    /// Waits for room for a text of so many bytes; dropping the permit frees it.
+    pub(super) async fn for_text(&self, bytes: usize) -> Result<OwnedSemaphorePermit> {
         let mib = u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(u32::MAX).clamp(1, TEXT_MIB);
-        self.texts.clone().acquire_many_owned(mib).await.map(Share).map_err(closed)
+        self.texts.clone().acquire_many_owned(mib).await.map_err(closed)
     }
 }
 
