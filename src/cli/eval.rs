@@ -74,8 +74,12 @@ pub(crate) struct Common {
 }
 
 /// Plain reciprocal rank fusion (Cormack, Clarke and Buettcher, 2009), beside which other fusions are measured.
-const PLAIN_FUSION: [(&str, &str); 3] =
-    [("RAG_RETRIEVAL_RRF_K", "60"), ("RAG_RETRIEVAL_DENSE_WEIGHT", "1"), ("RAG_RETRIEVAL_SPARSE_WEIGHT", "1")];
+const PLAIN_FUSION: [(&str, &str); 4] = [
+    ("RAG_RETRIEVAL_FUSION", "rrf"),
+    ("RAG_RETRIEVAL_RRF_K", "60"),
+    ("RAG_RETRIEVAL_DENSE_WEIGHT", "1"),
+    ("RAG_RETRIEVAL_SPARSE_WEIGHT", "1"),
+];
 
 /// What every evaluation works with.
 struct Bench {

@@ -51,12 +51,12 @@ async fn retrieval_is_measured_on_a_folder_with_judgements() {
     assert_eq!(first.code, Some(0), "{}", first.err);
     assert!(first.out.contains("3 documents, 3 chunks, 1 questions"), "{}", first.out);
     let rows = std::fs::read_to_string(&table).unwrap();
-    for way in ["dense", "sparse", "hybrid", "hybrid + late-interaction"] {
+    for way in ["dense", "sparse", "hybrid", "hybrid, plain rrf", "hybrid + late-interaction"] {
         assert!(rows.contains(&format!("\t{way}\tq1\t1.0000\t1.0000\t1.0000\t1.0000\n")), "{way}: {rows}");
     }
     let all = json(&results);
     assert_eq!((&all["schema"], &all["command"]), (&Value::from(1), &Value::from("retrieval")));
-    let last = &all["collections"][0]["rows"][3];
+    let last = &all["collections"][0]["rows"][4];
     assert_eq!((&last["name"], &last["metrics"]["ndcg@10"]), (&"hybrid + late-interaction".into(), &1.0.into()));
 
     // From the cache, from a cache that is damaged, and without one, the results are the same.
