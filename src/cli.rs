@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use rag_api::config::{self, LoadOptions, Loaded};
 use rag_api::error::{Error, Result};
+use rag_api::telemetry::Logs;
 
 /// Answers questions over your documents, with citations, and shows only what the caller may read.
 #[derive(Debug, Parser)]
@@ -81,8 +82,14 @@ pub(crate) fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<ExitCode> {
     let load = || config::load(LoadOptions { profile: cli.profile.clone(), ..LoadOptions::default() });
     match cli.command {
-        Command::Serve(arguments) => serve::serve(loaded(load)?, &arguments).map(|()| ExitCode::SUCCESS),
-        Command::Worker => serve::work(loaded(load)?).map(|()| ExitCode::SUCCESS),
+        Command::Serve(arguments) => {
+            let (config, _logs) = loaded(load)?;
+            serve::serve(config, &arguments).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Worker => {
+            let (config, _logs) = loaded(load)?;
+            serve::work(config).map(|()| ExitCode::SUCCESS)
+        }
         Command::Ingest(arguments) => runtime()?.block_on(ingest::ingest(arguments)),
         Command::Query(arguments) => runtime()?.block_on(query::query(arguments)),
         Command::Keys { command } => runtime()?.block_on(keys::keys(load()?.config, command)),
@@ -103,13 +110,14 @@ fn run(cli: Cli) -> Result<ExitCode> {
     }
 }
 
-fn loaded(load: impl Fn() -> Result<Loaded>) -> Result<rag_api::config::Config> {
+/// The configuration of a process that logs, and its log.
+fn loaded(load: impl Fn() -> Result<Loaded>) -> Result<(rag_api::config::Config, Logs)> {
     let loaded = load()?;
-    rag_api::telemetry::init_logs(&loaded.config.telemetry)?;
+    let logs = rag_api::telemetry::init_logs(&loaded.config.telemetry)?;
     if let Some(hold) = config::test_hold()? {
         rag_api::hold::arm(hold);
     }
-    Ok(loaded.config)
+    Ok((loaded.config, logs))
 }
 
 async fn migrate(loaded: Loaded) -> Result<ExitCode> {

@@ -70,6 +70,7 @@
 //! | a document | 50,000 chunks; `extract_memory_bytes` and `extract_timeout_seconds` of the child | [`ingest`] |
 //! | what evaluations keep on disk | 2 GiB, then the oldest go | [`eval::cache`] |
 //! | series of metrics | routes, methods, statuses, models and reasons: nothing that a client can invent | [`telemetry`] |
+//! | log lines that wait to be written | 8,192, then lines are dropped and counted | [`telemetry`] |
 //! | samples of histograms | those of 5 s, then folded into buckets | [`telemetry`] |
 
 pub mod answer;

@@ -1,50 +1,15 @@
 //! Logs and metrics.
 
+mod logs;
 pub mod metrics;
 pub mod process;
 
-use std::io::IsTerminal;
 use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::error::{Error, Result};
-
-/// How logs are written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
-    /// `json` (one object a line) or text for people.
-    pub json: bool,
-    /// A filter, such as `info` or `rag_api=debug,info`.
-    pub filter: String,
-}
-
-/// Starts logging to standard error, for the whole process. A second call changes nothing.
-///
-/// A JSON line is `{timestamp, level, message, target, span, …}` with the event's fields beside; `span` has the
-/// `request_id` where a request is being served.
-///
-/// # Errors
-/// [`crate::error::ErrorKind::Config`] if the filter cannot be read.
-pub fn init_logs(config: &Config) -> Result<()> {
-    // Before the configured filter, which so has the last word: the embedded store's engine warns of choices that are
-    // its host's to make and are made.
-    let filter = EnvFilter::try_new(format!("qdrant_edge=error,{}", config.filter)).map_err(|error| {
-        Error::config(format!("the log filter `{}` cannot be read", config.filter)).with_source(error)
-    })?;
-    let registry = tracing_subscriber::registry().with(filter);
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    // An error means that a subscriber is installed already: by us, or by a test of ours.
-    let _ = if config.json {
-        registry.with(layer.json().flatten_event(true).with_current_span(true).with_span_list(false)).try_init()
-    } else {
-        registry.with(layer.with_ansi(std::io::stderr().is_terminal())).try_init()
-    };
-    Ok(())
-}
+pub use logs::{Config, Logs, WAITING_LINES, init_logs};
 
 /// Gives the metrics out.
 #[derive(Clone)]
@@ -116,12 +81,5 @@ mod tests {
             let line = format!("rag_query_latency_seconds_bucket{{stage=\"total\",le=\"{bucket}\"}}");
             assert!(text.contains(&line), "{line}");
         }
-    }
-
-    #[test]
-    fn a_filter_that_cannot_be_read_stops_the_start() {
-        let config = Config { json: true, filter: "info,=!".to_owned() };
-        let error = init_logs(&config).unwrap_err();
-        assert!(error.message().contains("info,=!"), "{error}");
     }
 }

@@ -192,7 +192,7 @@ impl Embedder for Ready {
 /// Serves the library on a free port until the process is told to stop, and prints the address.
 pub(crate) async fn serve(folder: PathBuf, corpus: Corpus, changes: &[(String, String)]) -> Result<()> {
     let config = config(&folder, changes)?;
-    rag_api::telemetry::init_logs(&config.telemetry)?;
+    let _logs = rag_api::telemetry::init_logs(&config.telemetry)?;
     let mut app = App::build(config.clone()).await?;
     let real = embedder(&config)?;
     let reranker = rerank::build(&config.rerank, &config.models, &real)?;

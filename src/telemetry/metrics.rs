@@ -22,6 +22,11 @@ impl Counter {
     pub fn add<V: Value>(&self, n: u64, labels: &[(&'static str, V)]) {
         metrics::counter!(self.name, labels).increment(n);
     }
+
+    /// Says how many there are in all, where somebody else counts.
+    pub fn reach(&self, total: u64) {
+        metrics::counter!(self.name).absolute(total);
+    }
 }
 
 /// A number that is what it is now.
@@ -126,6 +131,7 @@ declare! {
     Histogram HTTP_LATENCY = "rag_http_request_seconds", "latency of requests by route", SECONDS;
     Gauge HTTP_IN_FLIGHT = "rag_http_requests_in_flight", "requests being served";
     Gauge DEPENDENCY_UP = "rag_dependency_up", "whether each dependency answered when it was last looked at (0, 1)";
+    Counter LOG_DROPPED = "rag_log_lines_dropped_total", "log lines dropped because nobody read standard error in time";
     Gauge PROCESS_RESIDENT_MEMORY = "process_resident_memory_bytes", "resident memory of the process";
     Gauge PROCESS_THREADS = "process_threads", "threads of the process";
     Gauge PROCESS_OPEN_FDS = "process_open_fds", "open file descriptors of the process";

@@ -2,10 +2,11 @@
 
 use std::fs;
 
-use crate::telemetry::metrics;
+use crate::telemetry::{logs, metrics};
 
-/// Reads memory, threads and open files from Linux' `/proc`; where there is none, nothing is set.
+/// Reads memory, threads and open files from Linux' `/proc`, where there is one, and counts dropped log lines.
 pub fn refresh() {
+    logs::refresh();
     if let Ok(status) = fs::read_to_string("/proc/self/status") {
         if let Some(kibibytes) = field(&status, "VmRSS:") {
             metrics::PROCESS_RESIDENT_MEMORY.set(kibibytes * 1024.0, metrics::NONE);
