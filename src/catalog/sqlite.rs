@@ -18,14 +18,19 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite, SqlitePool, Transaction};
+use sqlx::{SqlSafeStr, Sqlite, SqlitePool, Transaction};
 
 use super::Catalog;
 use crate::error::{Error, ErrorKind, Result};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("src/catalog/migrations/sqlite");
+/// The schema's versions, oldest first; what was released never changes. Not by sqlx's macro, for which a build would
+/// compile both databases' drivers twice.
+fn migrations() -> Migrator {
+    let catalog = include_str!("migrations/sqlite/0001_catalog.sql").into_sql_str();
+    Migrator::with_migrations(vec![Migration::new(1, "catalog".into(), MigrationType::Simple, catalog, false)])
+}
 
 /// Connections that read at once; a read takes well under a millisecond.
 const READERS: u32 = 4;
@@ -127,7 +132,7 @@ impl Catalog for SqliteCatalog {
     async fn migrate(&self) -> Result<()> {
         // In a transaction of ours: two processes that start at once migrate one after the other.
         let mut tx = self.write().await?;
-        MIGRATIONS.run_direct(None, &mut *tx, false).await.map_err(|error| migration(error, &self.path))?;
+        migrations().run_direct(None, &mut *tx, false).await.map_err(|error| migration(error, &self.path))?;
         tx.commit().await.map_err(database)
     }
 
