@@ -57,7 +57,10 @@ pub fn sanitise(query: &str) -> Result<Sanitised> {
     if query.chars().nth(MAX_CHARACTERS).is_some() {
         return Err(Error::invalid("/query", format!("query must be 1 to {MAX_CHARACTERS} characters")));
     }
-    let mut text: String = query.chars().filter_map(visible).nfc().collect();
+    let mut text: String = match is_plain(query) {
+        true => query.to_owned(),
+        false => query.chars().filter_map(visible).nfc().collect(),
+    };
     let mut removed = Vec::new();
     // Taking one pattern out can put the halves of another together, so until none is left.
     while let Some((name, shorter)) = remove_one(&text) {
@@ -68,6 +71,11 @@ pub fn sanitise(query: &str) -> Result<Sanitised> {
         }
     }
     Ok(Sanitised { text: text.trim().to_owned(), removed })
+}
+
+/// Most questions: nothing in them has another form, and all can be seen.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 /// The character, a space for white space of any kind but line breaks, or nothing for what cannot be seen.
@@ -91,6 +99,10 @@ fn is_invisible(c: char) -> bool {
 
 /// Takes the first pattern that is found out of the text, and leaves a space in its place.
 fn remove_one(text: &str) -> Option<(&'static str, String)> {
+    if is_plain(text) {
+        let folded = text.to_ascii_lowercase();
+        PATTERNS.iter().find(|(_, pattern)| pattern.is_match(&folded))?;
+    }
     let (folded, origins) = fold(text);
     let (name, found) = PATTERNS.iter().find_map(|(name, pattern)| Some((*name, pattern.find(&folded)?)))?;
     let (start, end) = (origins[found.start()].0, origins[found.end() - 1].1);

@@ -1,10 +1,13 @@
 //! Log lines, on standard error.
 
+mod json;
+
 use std::io::{self, BufWriter, IsTerminal};
 use std::sync::OnceLock;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -59,7 +62,7 @@ pub fn init_logs(config: &Config) -> Result<Logs> {
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer().with_writer(lines);
     let installed = if config.json {
-        registry.with(layer.json().flatten_event(true).with_current_span(true).with_span_list(false)).try_init()
+        registry.with(layer.fmt_fields(JsonFields::new()).event_format(json::JsonLine)).try_init()
     } else {
         registry.with(layer.with_ansi(io::stderr().is_terminal())).try_init()
     };
