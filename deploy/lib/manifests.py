@@ -157,7 +157,7 @@ def variables(pod):
 def check_references(documents, settings):
     """Variables that rag-api knows, from keys that are there; no secret in the manifests."""
     maps = {document["metadata"]["name"]: document["data"] for document in of_kind(documents, "ConfigMap")}
-    with open(os.path.join(ROOT, "deploy/kubernetes/README.md"), encoding="utf-8") as file:
+    with open(os.path.join(ROOT, "deploy/README.md"), encoding="utf-8") as file:
         readme = file.read()
     yield from (f"{name_of(document)}: a secret" for document in of_kind(documents, "Secret"))
     for workload in of_kind(documents, "Deployment", "Job"):
