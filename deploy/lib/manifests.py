@@ -98,7 +98,7 @@ def check_pods(documents):
             problems += differences(container, CONTAINER)
             problems += (f"no {group} of {resource}" for group in ("requests", "limits") for resource in ("cpu", "memory")
                          if at(container, f"resources.{group}.{resource}") is None)
-            if not re.search(r":v?\d[\w.]*$", container["image"]):
+            if not re.search(r"(:v?\d[\w.]*|@sha256:[0-9a-f]{64})$", container["image"]):
                 problems.append(f"the image {container['image']} has no version")
         yield from (f"{name_of(workload)}: {problem}" for problem in problems)
 
