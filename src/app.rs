@@ -162,6 +162,23 @@ impl App {
         self.store.flush().await?;
         served
     }
+
+    /// Works on documents until `stop`, then hands leases back and flushes the store. Until that is done `operations`, if
+    /// it is there, serves `/health`, `/ready` and `/metrics`.
+    pub async fn work(self, operations: Option<TcpListener>, stop: CancellationToken) -> Result<()> {
+        let Some(worker) = self.worker.clone() else { return Ok(()) };
+        let done = CancellationToken::new();
+        let work = async {
+            let worked = worker.run(stop.clone()).await;
+            let flushed = self.store.flush().await;
+            done.cancel();
+            worked.and(flushed)
+        };
+        let Some(listener) = operations else { return work.await };
+        let state = self.http_state()?;
+        let (worked, ()) = tokio::join!(work, crate::http::serve_operations(listener, state, &stop, &done));
+        worked
+    }
 }
 
 /// Where a process listens.

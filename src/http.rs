@@ -33,7 +33,7 @@ use std::time::Duration;
 pub use openapi::openapi_json;
 pub use readiness::{Dependency, Phase, Readiness};
 pub use routes::{Access, LimitClass, RouteInfo, route_table};
-pub use server::serve;
+pub use server::{serve, serve_operations};
 pub use starting::Starting;
 pub use state::{AppState, Services};
 

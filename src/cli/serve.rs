@@ -55,10 +55,16 @@ pub(crate) fn work(config: Config) -> Result<()> {
     }
     run(async {
         let stop = stop_on_signal()?;
+        let Some(address) = config.http.metrics_listen else {
+            return App::build(config).await?.work(None, stop).await;
+        };
+        let (starting, operations) = Starting::serve(bind(address, "RAG_METRICS_LISTEN").await?, &config.http)?;
         let app = App::build(config).await?;
-        let Some(worker) = &app.worker else { return Ok(()) };
-        worker.run(stop).await?;
-        app.store.flush().await
+        starting.finish();
+        if let Ok(address) = operations.local_addr() {
+            tracing::info!(%address, "listening for probes and scrapers");
+        }
+        app.work(Some(operations), stop).await
     })
 }
 

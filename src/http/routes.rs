@@ -141,6 +141,7 @@ pub(super) fn metrics_router(state: &AppState) -> Router {
     let router = Router::new();
     let router = router.route(METRICS_PATH, on(MethodFilter::GET, operations::metrics));
     let router = router.route("/health", on(MethodFilter::GET, operations::health));
+    let router = router.route("/ready", on(MethodFilter::GET, operations::ready));
     finish(router).with_state(state.clone())
 }
 

@@ -102,6 +102,28 @@ pub async fn serve(
     Ok(())
 }
 
+/// Serves `/health`, `/ready` and `/metrics` alone, for a process without the API: until `done`; from `shutdown` on
+/// `/ready` says no.
+pub async fn serve_operations(
+    listener: TcpListener,
+    state: AppState,
+    shutdown: &CancellationToken,
+    done: &CancellationToken,
+) {
+    let server = Server::new(routes::metrics_router(&state), METRICS_CONNECTIONS);
+    let (config, readiness) = (Arc::clone(&state.config), state.readiness.clone());
+    let chores = AbortOnDrop(tokio::spawn(housekeeping::run(state, None)));
+    let draining = async {
+        tokio::select! {
+            () = shutdown.cancelled() => readiness.drain(),
+            // The work ended by itself.
+            () = done.cancelled() => {}
+        }
+    };
+    tokio::join!(draining, server.run(listener, done, &config));
+    drop(chores);
+}
+
 struct AbortOnDrop(tokio::task::JoinHandle<()>);
 
 impl Drop for AbortOnDrop {

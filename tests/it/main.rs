@@ -30,3 +30,4 @@ mod rerank;
 mod resilience;
 mod retrieve;
 mod store;
+mod worker;

@@ -11,6 +11,7 @@ use rag_api::app::{App, Listeners};
 use rag_api::catalog::Publication;
 use rag_api::config::{Config, LoadOptions};
 use reqwest::Method;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -211,9 +212,18 @@ pub(crate) struct Server {
 impl Server {
     /// Starts `rag-api serve` on the data of `dir` and waits until it is ready.
     pub(crate) async fn start(dir: &Path, changes: &[(&str, &str)]) -> Self {
+        Self::start_as("serve", dir, changes).await
+    }
+
+    /// Starts `rag-api worker` with its listener for probes, and waits until it is ready.
+    pub(crate) async fn start_worker(dir: &Path) -> Self {
+        Self::start_as("worker", dir, &[("RAG_METRICS_LISTEN", "127.0.0.1:0")]).await
+    }
+
+    async fn start_as(command_name: &str, dir: &Path, changes: &[(&str, &str)]) -> Self {
         install_tls();
         let mut command = tokio::process::Command::new(binary());
-        command.arg("serve").env_clear().envs(settings(dir)).envs(changes.iter().copied());
+        command.arg(command_name).env_clear().envs(settings(dir)).envs(changes.iter().copied());
         command.env("RAG_LOG_FORMAT", "json").current_dir(dir).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary starts");
@@ -229,6 +239,13 @@ impl Server {
         })
         .await;
         server
+    }
+
+    /// SIGTERM, and waits until it has ended; how it did.
+    pub(crate) async fn terminate(mut self) -> ExitStatus {
+        let id = self.child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)).expect("it runs");
+        kill_process(id, Signal::TERM).expect("it is told");
+        self.child.wait().await.expect("its status")
     }
 
     /// SIGKILL, and waits until it is dead; how it ended.
