@@ -68,6 +68,10 @@ impl App {
         let cache = cache::build(&config.cache).await?;
         let cache = cache.map(resilience::breaking_cache);
         let limiter = limit::build(&config.limit).await?;
+        let limiter = match limit::build_share(&config.limit) {
+            Some(share) => resilience::falling_back_limiter(limiter, share),
+            None => limiter,
+        };
         let keys = Arc::new(Keys::new(&config.auth, catalog.clone())?);
         let llms = llm::build(&config.llm)?.into_iter().map(resilience::breaking_llm).collect();
 

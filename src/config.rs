@@ -10,6 +10,7 @@
 
 mod backends;
 mod layers;
+mod redis_url;
 mod sections;
 mod settings;
 
