@@ -62,7 +62,10 @@ impl RateLimiter for RedisLimiter {
         let arguments = MultipleValues::from(vec![Value::from(interval), Value::from(i64::from(quota.requests))]);
         let numbers: Vec<i64> = self.take.run(&self.redis, keys, arguments).await?;
         let [allowed, remaining, reset, retry_after] = numbers[..] else {
-            return Err(Error::new(ErrorKind::Internal, "the script of the limits gave something else than its numbers"));
+            return Err(Error::new(
+                ErrorKind::Internal,
+                "the script of the limits gave something else than its numbers",
+            ));
         };
         Ok(Decision {
             allowed: allowed == 1,
