@@ -77,7 +77,8 @@ impl App {
 
         let backends =
             Backends { embedder: embedder.clone(), store: store.clone(), reranker, catalog: catalog.clone() };
-        let retriever = Arc::new(Retriever::new(backends, config.retrieve.clone())?);
+        let retriever = Retriever::new(backends, config.retrieve.clone())?.with_cache(cache.clone(), config.cache.ttl);
+        let retriever = Arc::new(retriever);
         let answerer = Arc::new(Answerer::new(AnswererParts {
             retriever,
             llms,

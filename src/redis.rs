@@ -14,7 +14,7 @@ use fred::types::config::{
     ClusterDiscoveryPolicy, ConnectionConfig, PerformanceConfig, ReconnectPolicy, Server, ServerConfig, TcpConfig,
     TlsConnector, UnresponsiveConfig,
 };
-use fred::types::{FromValue, MultipleKeys, MultipleValues};
+use fred::types::{FromValue, MultipleKeys, Value};
 
 use crate::config::Secret;
 use crate::error::{Error, ErrorKind, Result};
@@ -154,16 +154,11 @@ impl Script {
     }
 
     /// Runs it, as one call, on the server that has `keys`.
-    pub(crate) async fn run<T: FromValue>(
-        &self,
-        redis: &Redis,
-        keys: MultipleKeys,
-        arguments: MultipleValues,
-    ) -> Result<T> {
+    pub(crate) async fn run<T: FromValue>(&self, redis: &Redis, keys: MultipleKeys, arguments: Value) -> Result<T> {
         redis.run(self.call(redis.pool(), keys, arguments)).await
     }
 
-    async fn call<T: FromValue>(&self, pool: &Pool, keys: MultipleKeys, arguments: MultipleValues) -> FredResult<T> {
+    async fn call<T: FromValue>(&self, pool: &Pool, keys: MultipleKeys, arguments: Value) -> FredResult<T> {
         let hash = match self.hash.get() {
             Some(hash) => hash,
             // Whichever server says it, and however often: it is the same everywhere.

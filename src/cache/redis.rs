@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use fred::interfaces::{ClientLike, KeysInterface};
-use fred::types::{ClusterHash, CustomCommand, Expiration, MultipleKeys, MultipleValues, Value};
+use fred::types::{ClusterHash, CustomCommand, Expiration, MultipleKeys, Value};
 
 use super::Cache;
 use crate::document::TenantId;
@@ -95,7 +95,7 @@ impl Cache for RedisCache {
                 self.redis.run(self.redis.pool().unlink(entry)).await
             }
             (entry, Some(list)) => {
-                let arguments = MultipleValues::from(vec![Value::Bytes(value), Value::from(milliseconds)]);
+                let arguments = Value::Array(vec![Value::Bytes(value), Value::from(milliseconds)]);
                 let _: i64 = self.put.run(&self.redis, MultipleKeys::from(vec![entry, list]), arguments).await?;
                 Ok(())
             }

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::redis_url;
 use super::sections::list;
 use super::settings::Settings;
+use super::{aws, redis_url};
 use crate::error::Result;
 use crate::models::ModelSource;
 use crate::vector_store::{COLLECTION_NAME, is_collection_name};
@@ -168,10 +168,10 @@ pub(super) fn catalog(settings: &Settings) -> Result<catalog::Config> {
 
 pub(super) fn blob(settings: &Settings) -> Result<blob::Config> {
     let name = "storage_url";
-    let expected = "file:PATH";
+    let expected = "file:PATH or s3://BUCKET/PREFIX";
     let url = settings.text(name, expected)?;
-    if url.starts_with("s3://") {
-        return Err(settings.unsupported(name, "s3://", "use file:PATH"));
+    if let Some(bucket) = aws::bucket(settings, url)? {
+        return Ok(blob::Config::S3(bucket));
     }
     let path = local_path(url, "file:").ok_or_else(|| settings.unexpected(name, expected))?;
     Ok(blob::Config::File { path })

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use fred::types::{MultipleKeys, MultipleValues, Value};
+use fred::types::{MultipleKeys, Value};
 
 use super::{Decision, Quota, RateLimiter};
 use crate::error::{Error, ErrorKind, Result};
@@ -59,7 +59,7 @@ impl RateLimiter for RedisLimiter {
         let interval = i64::try_from(interval).unwrap_or(i64::MAX);
         // One hash tag: in a cluster all buckets are on one node, whose clock they share.
         let keys = MultipleKeys::from(format!("{PREFIX}{{limit}}:{bucket}"));
-        let arguments = MultipleValues::from(vec![Value::from(interval), Value::from(i64::from(quota.requests))]);
+        let arguments = Value::Array(vec![Value::from(interval), Value::from(i64::from(quota.requests))]);
         let numbers: Vec<i64> = self.take.run(&self.redis, keys, arguments).await?;
         let [allowed, remaining, reset, retry_after] = numbers[..] else {
             return Err(Error::new(

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use rag_api::blob::s3::{Credentials, RoleVariable};
 use rag_api::config::{Config, LoadOptions, Loaded, Secret, load, render};
 use rag_api::error::ErrorKind;
 use rag_api::models::ModelSource;
@@ -321,7 +322,7 @@ fn backends_are_chosen_by_the_form_of_their_names() {
         assert_eq!(config, catalog::Config::Sqlite { path: path.into() });
     }
     assert!(refused("RAG_DATABASE_URL", "sqlite::memory:").contains("expected sqlite:PATH"));
-    assert!(refused("RAG_STORAGE_URL", "/srv").contains("expected file:PATH"));
+    assert!(refused("RAG_STORAGE_URL", "/srv").contains("expected file:PATH or s3://BUCKET/PREFIX"));
 }
 
 #[test]
@@ -353,7 +354,6 @@ fn forms_of_later_versions_are_known_and_refused() {
     let cases = [
         ("RAG_VECTOR_DB_URL", "http://qdrant:6334", "http:// is", "use edge:PATH"),
         ("RAG_DATABASE_URL", "postgres://rag@db/rag", "postgres:// is", "use sqlite:PATH"),
-        ("RAG_STORAGE_URL", "s3://bucket/prefix", "s3:// is", "use file:PATH"),
         ("RAG_EMBEDDING_MODEL", "openai:any", "an openai: embedding model is", "use all-MiniLM-L6-v2"),
         ("RAG_EMBEDDING_MODEL", "text-embedding-3-small", "an openai: embedding model is", "use all-MiniLM-L6-v2"),
         ("RAG_RERANKER_MODEL", "cohere:rerank-v3.5", "a cohere: reranker is", "use late-interaction"),
@@ -410,6 +410,58 @@ fn redis_is_a_server_a_cluster_or_behind_sentinels() {
 
 fn node(host: &str, port: u16) -> redis::Node {
     redis::Node { host: host.to_owned(), port }
+}
+
+#[test]
+fn originals_may_be_in_a_bucket() {
+    let place = |url: &str| Place::new().env("RAG_STORAGE_URL", url);
+    let bucket = |place: &Place| match place.load().blob {
+        blob::Config::S3(bucket) => bucket,
+        folder => panic!("{folder:?}"),
+    };
+    let plain = bucket(&place("s3://originals"));
+    assert_eq!(
+        (plain.name.as_str(), plain.prefix.as_str(), plain.endpoint, plain.region),
+        ("originals", "", None, None)
+    );
+    assert_eq!(plain.credentials, Credentials::Role(Vec::new()));
+    assert_eq!(bucket(&place("s3://a.b-3/rag/originals/")).prefix, "rag/originals");
+
+    let dotenv = "AWS_REGION=eu-west-1\nAWS_ACCESS_KEY_ID=other\nAWS_ENDPOINT_URL=http://minio:9000\n";
+    let place_with_key = place("s3://originals")
+        .file(".env", dotenv)
+        .file("secret", "swordfish\n")
+        .env("AWS_ENDPOINT_URL_S3", "https://s3.example.com/")
+        .env("AWS_ACCESS_KEY_ID", "AKIA");
+    let secret = place_with_key.path().join("secret").display().to_string();
+    let place_with_key = place_with_key.env("AWS_SECRET_ACCESS_KEY_FILE", &secret).env("AWS_PAGER", "less");
+    let named = bucket(&place_with_key);
+    assert_eq!(named.endpoint.as_deref(), Some("https://s3.example.com"));
+    assert_eq!(named.region.as_deref(), Some("eu-west-1"));
+    let key = Credentials::Key { id: "AKIA".to_owned(), secret: Secret::new("swordfish"), token: None };
+    assert_eq!(named.credentials, key);
+    let loaded = place_with_key.try_load().unwrap();
+    for text in [render(&loaded), format!("{:?}", loaded.config.blob)] {
+        assert!(!text.contains("swordfish"), "{text}");
+    }
+    assert_eq!(place_with_key.source("AWS_REGION"), ".env");
+    assert_eq!(place_with_key.source("AWS_SECRET_ACCESS_KEY"), format!("environment, {secret}"));
+
+    let role = place("s3://originals").env("AWS_ROLE_ARN", "arn:aws:iam::1:role/rag");
+    let expected = vec![(RoleVariable::RoleArn, "arn:aws:iam::1:role/rag".to_owned())];
+    assert_eq!(bucket(&role).credentials, Credentials::Role(expected));
+
+    for url in ["s3://", "s3://Bucket", "s3://b", "s3://bucket//x", "s3://bucket/../x", "s3:bucket", "s3://bucket/a b"]
+    {
+        assert!(refused("RAG_STORAGE_URL", url).contains("expected file:PATH or s3://BUCKET/PREFIX"), "{url}");
+    }
+    let line = place("s3://originals").env("AWS_ACCESS_KEY_ID", "AKIA").refusal();
+    assert!(line.contains("s3:// needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or neither"), "{line}");
+    let line = place("s3://originals").env("AWS_ENDPOINT_URL", "minio:9000").refusal();
+    assert!(line.contains("s3:// needs https://… or http://… in AWS_ENDPOINT_URL"), "{line}");
+    // Who does not use S3 may have any of them.
+    let line = Place::new().env("AWS_ACCESS_KEY_ID", "AKIA").env("AWS_SECRET_ACCESS_KEY_FILE", "/nowhere").load().blob;
+    assert!(matches!(line, blob::Config::File { .. }));
 }
 
 #[test]

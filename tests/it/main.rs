@@ -12,6 +12,7 @@ mod support;
 mod access;
 mod answer;
 mod auth;
+mod blob;
 mod cache;
 mod catalog;
 mod chunk;

@@ -1,32 +1,23 @@
 //! Real Redis servers: one that tests share, and those that a test may kill or stop.
 
-use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::LazyLock;
 
 use rag_api::cache::Backend;
 use rag_api::config::LoadOptions;
-use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+use super::keeper::{Kept, free_port};
 
 /// One server for all tests that leave it as it is; each has names of its own.
 pub(crate) static SHARED: LazyLock<RedisServer> = LazyLock::new(RedisServer::start);
-
-/// Runs a program until its own standard input ends, which it does with this process, however that ends.
-const KEEPER: &str = r#""$@" >server.log 2>&1 & echo $!; cat >/dev/null; kill -9 $! 2>/dev/null"#;
 
 /// A Redis on a port of its own, with its data in a temporary folder.
 pub(crate) struct RedisServer {
     pub(crate) port: u16,
     arguments: Vec<String>,
     dir: TempDir,
-    running: Running,
-}
-
-struct Running {
-    keeper: Child,
-    server: Pid,
+    running: Kept,
 }
 
 impl RedisServer {
@@ -63,18 +54,18 @@ impl RedisServer {
     }
 
     fn run(port: u16, arguments: Vec<String>, dir: TempDir) -> Self {
-        let running = Running::start(&arguments, &dir);
+        let running = start(&arguments, &dir);
         let server = Self { port, arguments, dir, running };
         server.wait_until_up();
         server
     }
 
     fn wait_until_up(&self) {
-        while self.command(&["PING"]) != "PONG" {
-            let log = || std::fs::read_to_string(self.dir.path().join("server.log")).unwrap_or_default();
-            assert!(self.running.is_alive(), "redis-server ended:\n{}", log());
-            std::thread::yield_now();
-        }
+        self.running.wait_until(self.dir.path(), || self.command(&["PING"]) == "PONG" || self.needs_password());
+    }
+
+    fn needs_password(&self) -> bool {
+        self.command(&["PING"]).starts_with("NOAUTH")
     }
 
     pub(crate) fn url(&self) -> String {
@@ -95,50 +86,22 @@ impl RedisServer {
 
     /// Starts it again, empty, where it was.
     pub(crate) fn restart(&mut self) {
-        self.running = Running::start(&self.arguments, &self.dir);
+        self.running = start(&self.arguments, &self.dir);
         self.wait_until_up();
     }
 
-    /// It hangs: connections stay, and nothing answers.
     pub(crate) fn pause(&self) {
-        kill_process(self.running.server, Signal::STOP).expect("it runs");
+        self.running.pause();
     }
 
     pub(crate) fn resume(&self) {
-        kill_process(self.running.server, Signal::CONT).expect("it runs");
+        self.running.resume();
     }
 }
 
-impl Running {
-    fn start(arguments: &[String], dir: &TempDir) -> Self {
-        let mut command = Command::new("sh");
-        command.args(["-c", KEEPER, "keeper", "redis-server"]).args(arguments).current_dir(dir.path());
-        let mut keeper = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a shell");
-        let mut line = String::new();
-        let stdout = keeper.stdout.take().expect("its output");
-        BufReader::new(stdout).read_line(&mut line).expect("a process id");
-        let server = line.trim().parse().ok().and_then(Pid::from_raw).expect("a process id");
-        Self { keeper, server }
-    }
-
-    fn is_alive(&self) -> bool {
-        rustix::process::test_kill_process(self.server).is_ok()
-    }
-
-    fn end(&mut self) {
-        drop(self.keeper.stdin.take());
-        let _ = self.keeper.wait();
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port()
+fn start(arguments: &[String], dir: &TempDir) -> Kept {
+    let command: Vec<&str> = std::iter::once("redis-server").chain(arguments.iter().map(String::as_str)).collect();
+    Kept::start(&command, dir.path())
 }
 
 fn missing<T>(error: std::io::Error) -> T {
