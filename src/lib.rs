@@ -69,6 +69,9 @@
 //! | documents that wait | rows on disk; each key adds no more than `ingest_rate_limit_requests` | [`catalog`], [`limit`] |
 //! | documents at work | `worker_concurrency` of them, 64 MiB of their texts, 5 attempts, 60 setbacks | [`ingest::worker`] |
 //! | a document | 50,000 chunks; `extract_memory_bytes` and `extract_timeout_seconds` of the child | [`ingest`] |
+//! | an original in a bucket | 2 parts of 8 MiB on their way and one that is filled; 5 s for a connection, 30 s of silence, 4 second tries within 15 s | [`blob`] |
+//! | copies of originals | those of the documents that are read, in the temporary folder | [`blob`] |
+//! | originals that a sweep deletes | 10,000 | `ingest/worker/housekeeping` |
 //! | what evaluations keep on disk | 2 GiB, then the oldest go | [`eval::cache`] |
 //! | series of metrics | routes, methods, statuses, models and reasons: nothing that a client can invent | [`telemetry`] |
 //! | log lines that wait to be written | 8,192, then lines are dropped and counted | [`telemetry`] |

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fred::clients::Pool;
 use fred::error::ErrorKind as FredKind;
-use fred::interfaces::{ClientLike, FredResult, LuaInterface};
+use fred::interfaces::{ClientLike, EventInterface, FredResult, LuaInterface};
 use fred::types::config::{
     ClusterDiscoveryPolicy, ConnectionConfig, PerformanceConfig, ReconnectPolicy, Server, ServerConfig, TcpConfig,
     TlsConnector, UnresponsiveConfig,
@@ -112,12 +112,7 @@ impl Redis {
         let client = client_config(config)?;
         let pool = Pool::new(client, Some(performance), Some(connection), Some(reconnect), connections)
             .map_err(|error| Error::config("RAG_REDIS_URL: no client can be made of it").with_source(error))?;
-        pool.connect();
-        match tokio::time::timeout(FIRST_CONNECTION, pool.wait_for_connect()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => refused(&error, what)?,
-            Err(_) => tracing::warn!(what, "redis does not answer; starting without it"),
-        }
+        connect_first(&pool, what).await?;
         Ok(Self { pool, what, timeout })
     }
 
@@ -170,6 +165,26 @@ impl Script {
         match pool.evalsha(hash.as_str(), keys.clone(), arguments.clone()).await {
             Err(error) if error.details().starts_with("NOSCRIPT") => pool.eval(self.lua, keys, arguments).await,
             result => result,
+        }
+    }
+}
+
+/// Begins to connect, for ever, and waits for what comes of the first attempt.
+async fn connect_first(pool: &Pool, what: &str) -> Result<()> {
+    let mut errors = pool.next().error_rx();
+    pool.connect();
+    let first = async {
+        tokio::select! {
+            connected = pool.wait_for_connect() => connected.map_err(Some),
+            failed = errors.recv() => Err(failed.ok().map(|(error, _)| error)),
+        }
+    };
+    match tokio::time::timeout(FIRST_CONNECTION, first).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(Some(error))) => refused(&error, what),
+        Ok(Err(None)) | Err(_) => {
+            tracing::warn!(what, "redis does not answer; starting without it");
+            Ok(())
         }
     }
 }

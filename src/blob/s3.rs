@@ -134,27 +134,29 @@ pub(super) fn open(bucket: &Bucket) -> Result<Arc<dyn ObjectStore>> {
     })
 }
 
-/// Writes and deletes a small object; what goes wrong is [`ErrorKind::Config`].
+/// Lists, writes and deletes what is nobody's original; what goes wrong is [`ErrorKind::Config`].
 pub(super) async fn check(store: &dyn ObjectStore, bucket: &Bucket) -> Result<()> {
-    let probe = Location::from(format!(".check/{}", Uuid::now_v7()));
-    let written = store.put(&probe, "check".into()).await;
-    let checked = match written {
-        Ok(_) => store.delete(&probe).await,
-        Err(error) => Err(error),
-    };
-    let Err(error) = checked else { return Ok(()) };
+    let Err(error) = try_all(store).await else { return Ok(()) };
     let name = &bucket.name;
     let place = bucket.endpoint.as_deref().unwrap_or("Amazon S3 (AWS_ENDPOINT_URL names another store)");
     let problem = match &error {
         object_store::Error::NotFound { .. } => format!("there is no bucket {name} at {place}: make it first"),
         object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
             format!(
-                "{place} does not let us write to {name}: check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and rights"
+                "{place} does not let us list and write in {name}: check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and rights"
             )
         }
         _ => format!("the bucket {name} at {place} cannot be used"),
     };
     Err(Error::config(format!("RAG_STORAGE_URL: {problem}")).with_source(error))
+}
+
+async fn try_all(store: &dyn ObjectStore) -> object_store::Result<()> {
+    // A bucket that is not there has no list, whereas some stores would make it of a first object.
+    store.list(Some(&Location::from(".check"))).next().await.transpose()?;
+    let probe = Location::from(format!(".check/{}", Uuid::now_v7()));
+    store.put(&probe, "check".into()).await?;
+    store.delete(&probe).await
 }
 
 /// A copy of an original on this machine, in the folder for temporary files.

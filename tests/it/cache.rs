@@ -1,6 +1,7 @@
 //! The cache: bytes for a while.
 
 mod conformance;
+mod questions;
 mod redis;
 
 use std::sync::Arc;

@@ -30,4 +30,5 @@ mod openapi;
 mod rerank;
 mod resilience;
 mod retrieve;
+mod shared;
 mod store;

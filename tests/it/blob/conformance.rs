@@ -14,10 +14,10 @@ use super::{key, read};
 
 const MIB: usize = 1 << 20;
 
-/// Runs all of it on an empty store.
-pub(super) async fn check(blobs: &Blobs) {
+/// Runs all of it on an empty store, with document ids of so many bytes.
+pub(super) async fn check(blobs: &Blobs, longest: usize) {
     blobs.check().await.unwrap();
-    an_original_is_what_was_stored_until_it_is_deleted(blobs).await;
+    an_original_is_what_was_stored_until_it_is_deleted(blobs, longest).await;
     a_key_is_nothing_but_a_key(blobs).await;
     what_comes_in_pieces_is_one(blobs).await;
     of_a_large_one_there_is_little_in_memory(blobs).await;
@@ -25,9 +25,9 @@ pub(super) async fn check(blobs: &Blobs) {
     those_of_an_age_are_listed(blobs).await;
 }
 
-async fn an_original_is_what_was_stored_until_it_is_deleted(blobs: &Blobs) {
-    // Every character that an identifier may have, at its greatest length.
-    let document = format!("a:b@c+d_e-f..g{}", "x".repeat(rag_api::document::MAX_IDENTIFIER - 14));
+async fn an_original_is_what_was_stored_until_it_is_deleted(blobs: &Blobs, longest: usize) {
+    // Every character that an identifier may have.
+    let document = format!("a:b@c+d_e-f..g{}", "x".repeat(longest - 14));
     let (tenant, document) = ("acme".parse().unwrap(), document.parse().unwrap());
     let fresh = || rag_api::blob::key(&tenant, &document);
     let (one, two) = (fresh(), fresh());

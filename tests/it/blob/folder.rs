@@ -19,7 +19,7 @@ async fn a_folder_keeps_originals() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("not/there/yet");
     let blobs = open(&path).await;
-    conformance::check(&blobs).await;
+    conformance::check(&blobs, rag_api::document::MAX_IDENTIFIER).await;
     assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0, "nothing is left, not even a folder");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "and nothing outside");
 

@@ -36,7 +36,9 @@ impl RedisServer {
     /// A cluster of one node, which has all slots.
     pub(crate) fn start_cluster() -> Self {
         let bus = free_port().to_string();
-        let server = Self::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus]);
+        // A node that has met no other does not know its address.
+        let address = ["--cluster-announce-ip", "127.0.0.1"];
+        let server = Self::start_with(&[&["--cluster-enabled", "yes", "--cluster-port", &bus], &address[..]].concat());
         assert_eq!(server.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]), "OK");
         while !server.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok") {
             std::thread::yield_now();

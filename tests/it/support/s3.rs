@@ -53,7 +53,9 @@ impl S3Server {
     pub(crate) fn unfinished_uploads(&self) -> usize {
         let files = std::fs::read_dir(self.dir.path().join("data")).expect("a folder");
         files
-            .filter(|file| file.as_ref().is_ok_and(|file| file.file_name().to_string_lossy().starts_with(".upload")))
+            .filter(|file| {
+                file.as_ref().is_ok_and(|file| file.file_name().to_string_lossy().starts_with(".upload_id-"))
+            })
             .count()
     }
 
