@@ -68,12 +68,17 @@ impl App {
         let cache = cache::build(&config.cache).await?;
         let cache = cache.map(resilience::breaking_cache);
         let limiter = limit::build(&config.limit).await?;
+        let limiter = match limit::build_share(&config.limit) {
+            Some(share) => resilience::falling_back_limiter(limiter, share),
+            None => limiter,
+        };
         let keys = Arc::new(Keys::new(&config.auth, catalog.clone())?);
         let llms = llm::build(&config.llm)?.into_iter().map(resilience::breaking_llm).collect();
 
         let backends =
             Backends { embedder: embedder.clone(), store: store.clone(), reranker, catalog: catalog.clone() };
-        let retriever = Arc::new(Retriever::new(backends, config.retrieve.clone())?);
+        let retriever = Retriever::new(backends, config.retrieve.clone())?.with_cache(cache.clone(), config.cache.ttl);
+        let retriever = Arc::new(retriever);
         let answerer = Arc::new(Answerer::new(AnswererParts {
             retriever,
             llms,

@@ -1,7 +1,12 @@
-//! Originals, over `object_store`: a local folder.
+//! Originals, over `object_store`: a local folder, or a bucket of an S3-compatible store.
 //!
 //! A key is `{tenant}/{document}/{random}`, made by [`key`] from checked identifiers; no part of it is ever a file name
 //! or a path that a user sent. A key is written once and never again, so that a reader never meets half of two files.
+//! Content is passed on as it comes, both ways: of no original there is more in memory than a few parts.
+
+mod folder;
+pub mod s3;
+mod upload;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,14 +15,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::Utc;
 use futures::StreamExt;
-use futures::stream::BoxStream;
-use object_store::local::LocalFileSystem;
+use futures::stream::{self, BoxStream};
 use object_store::path::Path as Location;
 use object_store::{ObjectStore, ObjectStoreExt};
 use uuid::Uuid;
 
 use crate::document::{DocumentId, TenantId};
 use crate::error::{Error, Result};
+use folder::Folder;
 
 /// Where originals are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +32,8 @@ pub enum Config {
         /// The folder.
         path: PathBuf,
     },
+    /// A bucket; it must be there.
+    S3(s3::Bucket),
 }
 
 /// A stored original.
@@ -43,11 +50,27 @@ impl std::fmt::Debug for Blob {
     }
 }
 
+/// A file with an original's content, to be read only.
+#[derive(Debug)]
+pub struct LocalFile {
+    path: PathBuf,
+    /// Removes it with this value, where it is a copy.
+    _copy: Option<tempfile::TempPath>,
+}
+
+impl LocalFile {
+    /// Where it is, while this value lives.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 /// Keeps originals.
 #[derive(Debug)]
 pub struct Blobs {
-    store: LocalFileSystem,
-    folder: PathBuf,
+    store: Arc<dyn ObjectStore>,
+    /// Set if the store is a folder of this machine.
+    folder: Option<Folder>,
 }
 
 /// A fresh key for a version of a document.
@@ -56,11 +79,15 @@ pub fn key(tenant: &TenantId, document: &DocumentId) -> String {
 }
 
 impl Blobs {
-    /// Stores an original. When this returns it survives a power cut: the file and every folder on the way to it are
-    /// synced.
+    /// Stores an original. When this returns it survives a power cut: in a folder, the file and every folder on the way
+    /// to it are synced.
     pub async fn put(&self, key: &str, content: Bytes) -> Result<()> {
-        self.store.put(&location(key)?, content.into()).await.map_err(failed)?;
-        Ok(())
+        self.put_stream(key, stream::iter([Ok(content)]).boxed()).await.map(drop)
+    }
+
+    /// Stores an original as it comes; its size. Whatever breaks off leaves nothing.
+    pub async fn put_stream(&self, key: &str, content: BoxStream<'_, Result<Bytes>>) -> Result<u64> {
+        upload::put(&*self.store, &location(key)?, content).await
     }
 
     /// An original; [`crate::error::ErrorKind::NotFound`] if there is none.
@@ -69,12 +96,20 @@ impl Blobs {
         Ok(Blob { bytes: found.meta.size, stream: found.into_stream().map(|part| part.map_err(failed)).boxed() })
     }
 
-    /// A file with the original, for the extraction's child process, which only reads it.
-    /// [`crate::error::ErrorKind::NotFound`] if there is none.
-    pub async fn local_file(&self, key: &str) -> Result<PathBuf> {
-        let location = location(key)?;
-        self.store.head(&location).await.map_err(failed)?;
-        self.store.path_to_filesystem(&location).map_err(failed)
+    /// A file with the original, for the extraction's child process, which only reads it: the original itself where the
+    /// store is a folder, else a copy. [`crate::error::ErrorKind::NotFound`] if there is none.
+    pub async fn local_file(&self, key: &str) -> Result<LocalFile> {
+        match &self.folder {
+            Some(folder) => {
+                let location = location(key)?;
+                self.store.head(&location).await.map_err(failed)?;
+                Ok(LocalFile { path: folder.path_of(&location)?, _copy: None })
+            }
+            None => {
+                let copy = s3::copy(self.get(key).await?).await?;
+                Ok(LocalFile { path: copy.to_path_buf(), _copy: Some(copy) })
+            }
+        }
     }
 
     /// Deletes an original, and its folders if they are empty then. Nothing there is fine.
@@ -85,25 +120,27 @@ impl Blobs {
         }
     }
 
-    /// The keys of originals that were stored longer ago than `age`.
-    pub async fn older_than(&self, age: Duration) -> Result<Vec<String>> {
+    /// The keys of originals that were stored longer ago than `age`, page by page as they are asked for.
+    pub fn older_than(&self, age: Duration) -> BoxStream<'static, Result<String>> {
         let limit = Utc::now() - age;
-        let mut listing = self.store.list(None);
-        let mut keys = Vec::new();
-        while let Some(object) = listing.next().await {
-            let object = object.map_err(failed)?;
-            if object.last_modified < limit {
-                keys.push(object.location.to_string());
+        let key = move |object: object_store::Result<object_store::ObjectMeta>| async move {
+            match object {
+                Ok(object) if object.last_modified < limit => Some(Ok(object.location.to_string())),
+                Ok(_) => None,
+                Err(error) => Some(Err(failed(error))),
             }
-        }
-        Ok(keys)
+        };
+        self.store.list(None).filter_map(key).boxed()
     }
 
-    /// Removes what uploads left that did not finish, because the process was killed, and that nobody has written to for
-    /// `age`. The store writes `KEY#1` and renames it to `KEY`, and lists only whole objects.
+    /// Removes what did not finish, because the process was killed, and that nobody has written to for `age`: uploads in
+    /// a folder, else copies on this machine. (Parts that an upload left in a bucket are the bucket's to remove.)
     pub async fn remove_unfinished(&self, age: Duration) -> Result<()> {
         let folder = self.folder.clone();
-        let work = tokio::task::spawn_blocking(move || remove_unfinished(&folder, age));
+        let work = tokio::task::spawn_blocking(move || match folder {
+            Some(folder) => folder.remove_unfinished(age),
+            None => s3::remove_copies(age),
+        });
         let removed = work.await.map_err(|error| Error::internal("the sweep of originals failed", error))?;
         removed.map_err(|error| Error::unavailable("the originals are not available", error))
     }
@@ -117,37 +154,21 @@ impl Blobs {
     }
 }
 
-/// Opens the store of originals.
+/// Opens the store of originals. A folder is made; a bucket is written to once, so that one that is not there or not
+/// ours stops the start.
 pub async fn build(config: &Config) -> Result<Arc<Blobs>> {
-    match config {
-        Config::File { path } => Ok(Arc::new(Blobs { store: open_folder(path).await?, folder: path.clone() })),
-    }
-}
-
-async fn open_folder(path: &Path) -> Result<LocalFileSystem> {
-    let unusable = |error: Box<dyn std::error::Error + Send + Sync>| {
-        Error::config(format!("RAG_STORAGE_URL: the folder {} cannot be used", path.display())).with_source(error)
+    let blobs = match config {
+        Config::File { path } => {
+            let folder = Folder::open(path).await?;
+            Blobs { store: folder.store(), folder: Some(folder) }
+        }
+        Config::S3(bucket) => {
+            let store = s3::open(bucket)?;
+            s3::check(&*store, bucket).await?;
+            Blobs { store, folder: None }
+        }
     };
-    tokio::fs::create_dir_all(path).await.map_err(|error| unusable(error.into()))?;
-    let folder = LocalFileSystem::new_with_prefix(path).map_err(|error| unusable(error.into()))?;
-    Ok(folder.with_fsync(true).with_automatic_cleanup(true))
-}
-
-fn remove_unfinished(folder: &Path, age: Duration) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_unfinished(&entry.path(), age)?;
-            continue;
-        }
-        let name = entry.file_name();
-        let unfinished =
-            name.to_string_lossy().rsplit_once('#').is_some_and(|(_, number)| number.parse::<u64>().is_ok());
-        if unfinished && entry.metadata()?.modified()?.elapsed().is_ok_and(|past| past >= age) {
-            std::fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
+    Ok(Arc::new(blobs))
 }
 
 /// A key as a place; keys come from [`key`], by way of the catalog.
@@ -159,86 +180,5 @@ fn failed(error: object_store::Error) -> Error {
     match error {
         object_store::Error::NotFound { .. } => Error::not_found("original").with_source(error),
         error => Error::unavailable("the originals are not available", error),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use futures::TryStreamExt;
-
-    use super::*;
-    use crate::error::ErrorKind;
-
-    async fn read(blobs: &Blobs, key: &str) -> Result<Vec<u8>> {
-        let blob = blobs.get(key).await?;
-        let parts: Vec<Bytes> = blob.stream.try_collect().await?;
-        let content = parts.concat();
-        assert_eq!(content.len() as u64, blob.bytes);
-        Ok(content)
-    }
-
-    #[tokio::test]
-    async fn an_original_is_what_was_stored_until_it_is_deleted() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("not/there/yet");
-        let blobs = build(&Config::File { path: path.clone() }).await.unwrap();
-        blobs.check().await.unwrap();
-        // Every character that an identifier may have, at its greatest length.
-        let document = format!("a:b@c+d_e-f..g{}", "x".repeat(crate::document::MAX_IDENTIFIER - 14));
-        let (tenant, document) = ("acme".parse().unwrap(), document.parse().unwrap());
-        let (one, two) = (key(&tenant, &document), key(&tenant, &document));
-        let large: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
-        blobs.put(&one, large.clone().into()).await.unwrap();
-        blobs.put(&two, Bytes::new()).await.unwrap();
-        assert!(read(&blobs, &one).await.unwrap() == large);
-        assert!(read(&blobs, &two).await.unwrap().is_empty());
-        let file = blobs.local_file(&one).await.unwrap();
-        assert!(file.starts_with(path.canonicalize().unwrap()) && std::fs::read(file).unwrap() == large);
-
-        blobs.delete(&one).await.unwrap();
-        blobs.delete(&one).await.unwrap();
-        assert_eq!(read(&blobs, &one).await.unwrap_err().kind(), ErrorKind::NotFound);
-        assert_eq!(blobs.local_file(&one).await.unwrap_err().kind(), ErrorKind::NotFound);
-        blobs.delete(&two).await.unwrap();
-        assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0, "nothing is left, not even a folder");
-    }
-
-    #[tokio::test]
-    async fn what_a_killed_upload_left_is_removed() {
-        let folder = tempfile::tempdir().unwrap();
-        let blobs = build(&Config::File { path: folder.path().to_owned() }).await.unwrap();
-        let key = key(&"acme".parse().unwrap(), &"d".parse().unwrap());
-        blobs.put(&key, Bytes::from_static(b"whole")).await.unwrap();
-        let unfinished = folder.path().join(format!("{key}#1"));
-        std::fs::write(&unfinished, "ha").unwrap();
-        blobs.remove_unfinished(Duration::from_secs(3600)).await.unwrap();
-        assert!(unfinished.exists(), "it may be at work still");
-        blobs.remove_unfinished(Duration::ZERO).await.unwrap();
-        assert!(!unfinished.exists());
-        assert_eq!(read(&blobs, &key).await.unwrap(), b"whole");
-    }
-
-    #[tokio::test]
-    async fn a_key_never_leaves_the_folder() {
-        let folder = tempfile::tempdir().unwrap();
-        let blobs = build(&Config::File { path: folder.path().join("originals") }).await.unwrap();
-        for key in ["../outside", "a/../../outside", "/etc/passwd/..", "a//b"] {
-            assert_eq!(
-                blobs.put(key, Bytes::from_static(b"x")).await.unwrap_err().kind(),
-                ErrorKind::Internal,
-                "{key}"
-            );
-        }
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_folder_that_cannot_be_made_is_one_clear_line() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
-        std::fs::write(&path, "a file").unwrap();
-        let error = build(&Config::File { path }).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config);
-        assert!(error.message().starts_with("RAG_STORAGE_URL: "));
     }
 }

@@ -1,6 +1,7 @@
 //! The seam to caches: bytes by key, gone after a while, never needed.
 
 mod memory;
+mod redis;
 
 use std::fmt;
 use std::sync::Arc;
@@ -41,6 +42,8 @@ pub enum Backend {
         /// Bound of what is kept, in bytes.
         max_bytes: u64,
     },
+    /// In Redis, for all replicas.
+    Redis(crate::redis::Config),
 }
 
 /// The cache of answers; `None` if it is switched off by a time to live of zero.
@@ -48,7 +51,8 @@ pub async fn build(config: &Config) -> Result<Option<Arc<dyn Cache>>> {
     if config.ttl.is_zero() {
         return Ok(None);
     }
-    match config.backend {
-        Backend::Memory { max_bytes } => Ok(Some(Arc::new(memory::MemoryCache::new(max_bytes)))),
+    match &config.backend {
+        Backend::Memory { max_bytes } => Ok(Some(Arc::new(memory::MemoryCache::new(*max_bytes)))),
+        Backend::Redis(server) => Ok(Some(Arc::new(redis::RedisCache::connect(server).await?))),
     }
 }

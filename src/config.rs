@@ -8,8 +8,10 @@
 //! 2. `settings` hands out one value at a time, parsed, with its source in every error;
 //! 3. `sections` and `backends` make each module's `Config` of them.
 
+mod aws;
 mod backends;
 mod layers;
+mod redis_url;
 mod sections;
 mod settings;
 

@@ -1,6 +1,7 @@
 //! The seam to embedding models: texts in, vectors out.
 
 mod local;
+pub mod questions;
 pub(crate) mod scheduler;
 
 use std::fmt;

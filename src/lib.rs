@@ -16,7 +16,7 @@
 //!
 //! **Around them**: [`app`] builds everything from a [`config::Config`] and runs it; [`auth`] says who asks;
 //! [`resilience`] has deadlines, retries and breakers; [`http`] is the only module that knows status codes;
-//! [`telemetry`] has logs and metrics; [`models`] finds model files; [`document`] and [`error`] have what all share;
+//! [`telemetry`] has logs and metrics; [`redis`] connects the backends that keep something there; [`models`] finds model files; [`document`] and [`error`] have what all share;
 //! [`hold`] lets the crash tests stop a real process at a named point; [`eval`] measures retrieval and answers on
 //! collections with judgements.
 //!
@@ -48,13 +48,14 @@
 //! | bodies | 1 MiB of a question; `max_upload_bytes` of a file, twice that of a form, with 64 files and 64 KiB a field | `http/extract`, `http/upload` |
 //! | requests at once | `max_concurrent_queries`, `max_concurrent_ingests`, 16 for keys | `http/admission` |
 //! | requests that wait for those | 4 for each place, 250 ms, none that would wait longer | `http/admission` |
-//! | buckets of keys' limits | 100,000, then the fullest go | [`limit`] |
+//! | buckets of keys' limits | 100,000, then the fullest go; in Redis until they are full | [`limit`] |
+//! | a call of Redis | 200 ms, none without a connection; 1,024 that wait for each | `redis` |
 //! | addresses that are remembered | those not yet back at their whole burst, looked through every 5 s | `http/address` |
 //! | keys that are remembered | 10,000, for 3 s | [`auth`] |
 //! | a question | 2,000 characters, 50 passages, 64 conditions with 1,000 values | [`answer`], [`retrieve::filter`] |
 //! | hits of a branch | 4 × `top_k`, at least 100; 4,096 to end a tie; 5 rounds | [`retrieve`], [`vector_store`] |
 //! | answers that are being made | as many as questions at once, and one | `answer/flight` |
-//! | the answer cache | `cache_max_bytes`, `cache_ttl_seconds`; 250 ms for a look | [`cache`] |
+//! | the answer cache | `cache_max_bytes`, `cache_ttl_seconds`; 250 ms for a look; in Redis 1 MiB a value | [`cache`] |
 //! | pieces of a stream that wait for its reader | 16, and 64 events | [`answer`], `http/sse` |
 //! | texts that wait for a session | 256 of each class and pool; their callers wait and are dropped with their request | `embedding/scheduler` |
 //! | passages' token vectors | `late_interaction_cache_bytes` | [`rerank`] |
@@ -68,6 +69,9 @@
 //! | documents that wait | rows on disk; each key adds no more than `ingest_rate_limit_requests` | [`catalog`], [`limit`] |
 //! | documents at work | `worker_concurrency` of them, 64 MiB of their texts, 5 attempts, 60 setbacks | [`ingest::worker`] |
 //! | a document | 50,000 chunks; `extract_memory_bytes` and `extract_timeout_seconds` of the child | [`ingest`] |
+//! | an original in a bucket | 2 parts of 8 MiB on their way and one that is filled; 5 s for a connection, 30 s of silence, 4 second tries within 15 s | [`blob`] |
+//! | copies of originals | those of the documents that are read, in the temporary folder | [`blob`] |
+//! | originals that a sweep deletes | 10,000 | `ingest/worker/housekeeping` |
 //! | what evaluations keep on disk | 2 GiB, then the oldest go | [`eval::cache`] |
 //! | series of metrics | routes, methods, statuses, models and reasons: nothing that a client can invent | [`telemetry`] |
 //! | log lines that wait to be written | 8,192, then lines are dropped and counted | [`telemetry`] |
@@ -91,6 +95,7 @@ pub mod limit;
 pub mod llm;
 pub mod models;
 mod process;
+pub mod redis;
 pub mod rerank;
 pub mod resilience;
 pub mod retrieve;

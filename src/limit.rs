@@ -1,6 +1,8 @@
 //! The seam to rate limiters: one token per request and key, GCRA.
 
 mod memory;
+mod redis;
+mod share;
 
 use std::fmt;
 use std::sync::Arc;
@@ -57,11 +59,29 @@ pub struct Config {
 pub enum Backend {
     /// In this process.
     Memory,
+    /// In Redis, for all replicas.
+    Redis {
+        /// Which Redis.
+        server: crate::redis::Config,
+        /// Among how many replicas a limit is divided while Redis is down.
+        replicas: u32,
+    },
 }
 
 /// The limiter that every key's requests are counted by.
 pub async fn build(config: &Config) -> Result<Arc<dyn RateLimiter>> {
-    match config.backend {
+    match &config.backend {
         Backend::Memory => Ok(Arc::new(memory::MemoryLimiter::new())),
+        Backend::Redis { server, .. } => Ok(Arc::new(redis::RedisLimiter::connect(server).await?)),
+    }
+}
+
+/// What limits while the limiter of [`build`] is down: this process alone, with its share. `None` if that one cannot be.
+pub fn build_share(config: &Config) -> Option<Arc<dyn RateLimiter>> {
+    match config.backend {
+        Backend::Memory => None,
+        Backend::Redis { replicas, .. } => {
+            Some(Arc::new(share::ShareLimiter::new(Arc::new(memory::MemoryLimiter::new()), replicas)))
+        }
     }
 }

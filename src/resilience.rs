@@ -4,8 +4,10 @@
 
 pub mod breaker;
 pub mod breaker_cache;
+pub mod breaker_limiter;
 pub mod breaker_llm;
 pub mod breaker_store;
+pub mod fallback_limiter;
 pub mod retry;
 pub mod retrying_embedder;
 
@@ -14,8 +16,10 @@ use std::time::Duration;
 
 pub use breaker::{Breaker, BreakerState};
 pub use breaker_cache::BreakerCache;
+pub use breaker_limiter::BreakerLimiter;
 pub use breaker_llm::BreakerLlm;
 pub use breaker_store::BreakerStore;
+pub use fallback_limiter::FallbackLimiter;
 pub use retry::Retry;
 pub use retrying_embedder::RetryingEmbedder;
 
@@ -24,6 +28,7 @@ use tokio::time::Instant;
 use crate::cache::Cache;
 use crate::embedding::Embedder;
 use crate::error::{Error, ErrorKind, Result};
+use crate::limit::RateLimiter;
 use crate::llm::Llm;
 use crate::vector_store::VectorStore;
 
@@ -79,6 +84,18 @@ pub fn breaking_store(inner: Arc<dyn VectorStore>) -> Arc<dyn VectorStore> {
 pub fn breaking_cache(inner: Arc<dyn Cache>) -> Arc<dyn Cache> {
     let policy = breaker::Policy { patience: crate::answer::CACHE_LIMIT / 2, ..breaker::Policy::default() };
     Arc::new(BreakerCache::new(inner, Breaker::new("cache", policy)))
+}
+
+/// A shared rate limiter behind a breaker, and a local one for while it is down. Redis is back before its callers know
+/// it, so it is left alone for 2 s only: limits are to be exact again within 5.
+pub fn falling_back_limiter(shared: Arc<dyn RateLimiter>, local: Arc<dyn RateLimiter>) -> Arc<dyn RateLimiter> {
+    let policy = breaker::Policy {
+        open_for: Duration::from_secs(2),
+        patience: Duration::from_millis(100),
+        ..breaker::Policy::default()
+    };
+    let shared = BreakerLimiter::new(shared, Breaker::new("limit", policy));
+    Arc::new(FallbackLimiter::new(Arc::new(shared), local))
 }
 
 /// A language model behind a breaker of its own. The client gives a first token 20 s, and a short deadline of the caller

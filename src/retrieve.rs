@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::cache::Cache;
 use crate::catalog::Catalog;
 use crate::document::Scope;
-use crate::embedding::{Embedder, Priority};
+use crate::embedding::Embedder;
+use crate::embedding::questions::QuestionVectors;
 use crate::error::{Error, ErrorKind, Result};
 use crate::llm::ScoredPassage;
 use crate::rerank::{self, RerankUse, Reranker};
@@ -135,6 +137,7 @@ pub struct Backends {
 #[derive(Debug)]
 pub struct Retriever {
     backends: Backends,
+    questions: QuestionVectors,
     bm25: Bm25,
     config: Config,
 }
@@ -142,7 +145,16 @@ pub struct Retriever {
 impl Retriever {
     /// A retriever over `backends`.
     pub fn new(backends: Backends, config: Config) -> Result<Self> {
-        Ok(Self { backends, bm25: Bm25::new()?, config })
+        let questions = QuestionVectors::new(backends.embedder.clone(), None);
+        Ok(Self { backends, questions, bm25: Bm25::new()?, config })
+    }
+
+    /// Keeps the vectors of questions in `cache` for `ttl`.
+    #[must_use]
+    pub fn with_cache(mut self, cache: Option<Arc<dyn Cache>>, ttl: Duration) -> Self {
+        let cache = cache.map(|cache| (cache, ttl));
+        self.questions = QuestionVectors::new(self.backends.embedder.clone(), cache);
+        self
     }
 
     /// How retrieval works, besides the request.
@@ -202,9 +214,8 @@ impl Retriever {
 
     async fn embed(&self, request: &RetrievalRequest) -> Result<Vec<f32>> {
         let share = request.deadline.at_most(EMBEDDING_SHARE);
-        let embed = self.backends.embedder.embed(vec![request.question.clone()], Priority::Interactive);
-        let mut vectors = share.run("embedding the question", embed).await.map_err(unavailable)?;
-        vectors.pop().ok_or_else(|| Error::new(ErrorKind::Internal, "the embedding model gave no vector"))
+        let embed = self.questions.embed(&request.scope, &request.question);
+        share.run("embedding the question", embed).await.map_err(unavailable)
     }
 
     /// The final order of the candidates, of which the first `relevance.len()` were reranked.

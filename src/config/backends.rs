@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::sections::list;
 use super::settings::Settings;
+use super::{aws, redis_url};
 use crate::error::Result;
 use crate::models::ModelSource;
 use crate::vector_store::{COLLECTION_NAME, is_collection_name};
@@ -114,26 +115,24 @@ fn chat_model(text: &str) -> Option<&str> {
 
 pub(super) fn cache(settings: &Settings) -> Result<cache::Backend> {
     let max_bytes = settings.number("cache_max_bytes", 0..=u64::MAX)?;
-    redis(settings)?;
-    Ok(cache::Backend::Memory { max_bytes })
+    Ok(match redis(settings)? {
+        Some(server) => cache::Backend::Redis(server),
+        None => cache::Backend::Memory { max_bytes },
+    })
 }
 
 pub(super) fn limiter(settings: &Settings) -> Result<limit::Backend> {
-    redis(settings)?;
-    Ok(limit::Backend::Memory)
+    let replicas = settings.number("replicas", 1..=10_000)?;
+    Ok(match redis(settings)? {
+        Some(server) => limit::Backend::Redis { server, replicas },
+        None => limit::Backend::Memory,
+    })
 }
 
-/// Any Redis is refused.
-fn redis(settings: &Settings) -> Result<()> {
+fn redis(settings: &Settings) -> Result<Option<crate::redis::Config>> {
     let name = "redis_url";
-    let Some(url) = settings.optional(name)? else { return Ok(()) };
-    match url.split_once("://") {
-        Some((scheme @ ("redis" | "rediss" | "redis-cluster" | "rediss-cluster" | "redis-sentinel"), _)) => {
-            let instead = "leave it unset for the in-memory cache and limits";
-            Err(settings.unsupported(name, &format!("{scheme}://"), instead))
-        }
-        _ => Err(settings.unexpected(name, "a URL, redis://HOST:PORT (or rediss, redis-cluster, redis-sentinel)")),
-    }
+    let Some(url) = settings.optional(name)? else { return Ok(None) };
+    redis_url::parse(url).map(Some).ok_or_else(|| settings.unexpected(name, redis_url::EXPECTED))
 }
 
 pub(super) fn vector_store(settings: &Settings) -> Result<vector_store::Config> {
@@ -169,10 +168,10 @@ pub(super) fn catalog(settings: &Settings) -> Result<catalog::Config> {
 
 pub(super) fn blob(settings: &Settings) -> Result<blob::Config> {
     let name = "storage_url";
-    let expected = "file:PATH";
+    let expected = "file:PATH or s3://BUCKET/PREFIX";
     let url = settings.text(name, expected)?;
-    if url.starts_with("s3://") {
-        return Err(settings.unsupported(name, "s3://", "use file:PATH"));
+    if let Some(bucket) = aws::bucket(settings, url)? {
+        return Ok(blob::Config::S3(bucket));
     }
     let path = local_path(url, "file:").ok_or_else(|| settings.unexpected(name, expected))?;
     Ok(blob::Config::File { path })

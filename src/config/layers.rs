@@ -8,7 +8,7 @@ use figment::providers::{Format, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
-use super::LoadOptions;
+use super::{LoadOptions, aws};
 use crate::error::{Error, Result};
 
 /// The reference of all settings.
@@ -39,6 +39,8 @@ pub(super) struct Layers {
     pub(super) figment: Figment,
     /// Every known name, sorted.
     pub(super) names: Vec<String>,
+    /// Variables of [`aws`] that are set, with their source, weakest first.
+    pub(super) foreign: Vec<(&'static str, String, String)>,
     /// The models cache, if no setting says where it is.
     pub(super) default_models_dir: Option<PathBuf>,
 }
@@ -88,7 +90,8 @@ pub(super) fn read(options: LoadOptions) -> Result<Layers> {
         pair_files(&mut layer)?;
         figment = figment.merge(layer);
     }
-    Ok(Layers { profile, figment, names, default_models_dir: default_models_dir(&environment) })
+    let foreign = [foreign(".env", &dotenv), foreign("environment", &environment)].concat();
+    Ok(Layers { profile, figment, names, foreign, default_models_dir: default_models_dir(&environment) })
 }
 
 /// The name of a setting's variable.
@@ -107,7 +110,7 @@ pub(super) fn process_environment() -> Result<Vec<(String, String)>> {
     let mut variables = Vec::new();
     for (name, value) in std::env::vars_os() {
         let Some(name) = name.to_str() else { continue };
-        if name.starts_with(PREFIX) || name == "HOME" || name == "XDG_CACHE_HOME" {
+        if name.starts_with(PREFIX) || name == "HOME" || name == "XDG_CACHE_HOME" || aws::is_name(name) {
             variables.push((name.to_owned(), utf8(name, value)?));
         }
     }
@@ -121,6 +124,12 @@ fn utf8(name: &str, value: OsString) -> Result<String> {
 /// A variable that is set and not empty.
 pub(super) fn variable(variables: &[(String, String)], name: &str) -> Option<String> {
     variables.iter().rev().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.clone())
+}
+
+/// The variables of [`aws`], and those that name a file with one.
+fn foreign(source: &'static str, variables: &[(String, String)]) -> Vec<(&'static str, String, String)> {
+    let known = variables.iter().filter(|(name, value)| aws::is_name(name) && !value.is_empty());
+    known.map(|(name, value)| (source, name.clone(), value.clone())).collect()
 }
 
 fn default_models_dir(environment: &[(String, String)]) -> Option<PathBuf> {

@@ -11,13 +11,15 @@ use std::time::Duration;
 use figment::value::Value;
 
 use super::layers::{Layers, SECRETS, WITH_PASSWORDS, may_be_in_file, variable_name};
-use super::{EffectiveSetting, Secret};
+use super::{EffectiveSetting, Secret, aws};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The effective values.
 #[derive(Debug)]
 pub(super) struct Settings {
     values: BTreeMap<String, Setting>,
+    /// Variables of [`aws`], where they matter.
+    foreign: BTreeMap<String, Setting>,
 }
 
 #[derive(Debug)]
@@ -35,7 +37,7 @@ impl Settings {
             if may_be_in_file(name) {
                 let file = take(layers, &format!("{name}_file"))?;
                 if !file.value.is_empty() {
-                    setting = from_file(name, file)?;
+                    setting = from_file(&variable_name(&format!("{name}_file")), file)?;
                 }
             }
             values.insert(name.clone(), setting);
@@ -45,7 +47,9 @@ impl Settings {
         {
             dir.value = default.display().to_string();
         }
-        Ok(Self { values })
+        let wanted = values.get("storage_url").is_some_and(|url| url.value.starts_with("s3:"));
+        let foreign = if wanted { foreign(layers)? } else { BTreeMap::new() };
+        Ok(Self { values, foreign })
     }
 
     fn get(&self, name: &str) -> Result<&Setting> {
@@ -97,6 +101,11 @@ impl Settings {
         Ok((!value.is_empty()).then(|| Secret::new(value.clone())))
     }
 
+    /// A variable of [`aws`] that may not be set.
+    pub(super) fn foreign(&self, name: &str) -> Option<&str> {
+        self.foreign.get(name).map(|setting| setting.value.as_str())
+    }
+
     /// The error for a value that is not what it may be. Secrets and passwords are not in it.
     pub(super) fn unexpected(&self, name: &str, expected: &str) -> Error {
         let shown = self.values.get(name).map_or(String::new(), |setting| shown(name, &setting.value));
@@ -121,7 +130,12 @@ impl Settings {
             value: shown(name, &setting.value),
             source: setting.source.clone(),
         };
-        self.values.iter().map(show).collect()
+        let foreign = |(name, setting): (&String, &Setting)| EffectiveSetting {
+            name: name.clone(),
+            value: shown(name, &setting.value),
+            source: setting.source.clone(),
+        };
+        self.values.iter().map(show).chain(self.foreign.iter().map(foreign)).collect()
     }
 }
 
@@ -130,7 +144,7 @@ fn shown(name: &str, value: &str) -> String {
     if value.is_empty() {
         return String::new();
     }
-    if SECRETS.contains(&name) {
+    if SECRETS.contains(&name) || aws::SECRETS.contains(&name) {
         return "[redacted]".to_owned();
     }
     match value.split_once("://") {
@@ -167,10 +181,23 @@ fn as_text(value: &Value) -> Option<String> {
     }
 }
 
+/// The variables of [`aws`]; a stronger source hides both forms of a weaker one.
+fn foreign(layers: &Layers) -> Result<BTreeMap<String, Setting>> {
+    let mut found = BTreeMap::new();
+    for (source, name, value) in &layers.foreign {
+        let setting = Setting { value: value.clone(), source: (*source).to_owned() };
+        let (name, setting) = match name.strip_suffix("_FILE").filter(|secret| aws::SECRETS.contains(secret)) {
+            Some(secret) => (secret, from_file(name, setting)?),
+            None => (name.as_str(), setting),
+        };
+        found.insert(name.to_owned(), setting);
+    }
+    Ok(found)
+}
+
 /// The content of a secret's file, without the line end that editors add.
-fn from_file(name: &str, file: Setting) -> Result<Setting> {
-    let problem =
-        |what: String| Error::config(format!("{}_FILE ({}): {}: {what}", variable_name(name), file.source, file.value));
+fn from_file(variable: &str, file: Setting) -> Result<Setting> {
+    let problem = |what: String| Error::config(format!("{variable} ({}): {}: {what}", file.source, file.value));
     let text = fs::read_to_string(&file.value).map_err(|error| problem(format!("cannot be read: {error}")))?;
     let value = text.trim_end_matches(['\n', '\r']).to_owned();
     if value.is_empty() {

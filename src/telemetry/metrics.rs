@@ -109,7 +109,7 @@ declare! {
     Counter DEGRADED = "rag_degraded_total", "answers that did without something, by what (rerank, cache, generation)";
     Counter RECHECK_DROPPED = "rag_access_recheck_dropped_total",
         "hits that the catalog refused after the search, by reason (access, version, deleted); access means a bug";
-    Counter CACHE = "rag_cache_requests_total", "cache look-ups by cache (answer) and result (hit, miss, error)";
+    Counter CACHE = "rag_cache_requests_total", "cache look-ups by cache (answer, embedding) and result (hit, miss, error)";
     Gauge BREAKER_STATE = "rag_breaker_state", "state of each breaker: 0 closed, 1 half-open, 2 open";
     Counter BREAKER_OPENED = "rag_breaker_opened_total", "how often each breaker opened";
     Counter RETRIES = "rag_retries_total", "second and later tries, by target";
@@ -126,6 +126,8 @@ declare! {
     Counter TOKEN_VECTORS = "rag_rerank_passage_cache_total", "passage token vectors by result (hit, miss)";
     Histogram STORE_LATENCY = "rag_vector_store_seconds", "latency of the vector store by operation", SECONDS;
     Counter SHED = "rag_shed_total", "requests refused because of overload, by class (query, ingest, admin)";
+    Gauge LIMITS_LOCAL = "rag_limits_local",
+        "whether this process counts limits alone, with its share, because Redis is down (0, 1)";
     Counter RATE_LIMITED = "rag_rate_limited_total", "requests over a limit, by whose (address, key)";
     Counter HTTP_REQUESTS = "rag_http_requests_total", "requests by route, method and status";
     Histogram HTTP_LATENCY = "rag_http_request_seconds", "latency of requests by route", SECONDS;

@@ -4,10 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use rag_api::config::{Config, LoadOptions, Loaded, load, render};
+use rag_api::blob::s3::{Credentials, RoleVariable};
+use rag_api::config::{Config, LoadOptions, Loaded, Secret, load, render};
 use rag_api::error::ErrorKind;
 use rag_api::models::ModelSource;
-use rag_api::{blob, catalog, embedding, llm, rerank, vector_store};
+use rag_api::{blob, cache, catalog, embedding, limit, llm, redis, rerank, vector_store};
 
 const ADMIN_KEY: &str = "0123456789-an-admin-key-of-the-tests";
 
@@ -321,7 +322,7 @@ fn backends_are_chosen_by_the_form_of_their_names() {
         assert_eq!(config, catalog::Config::Sqlite { path: path.into() });
     }
     assert!(refused("RAG_DATABASE_URL", "sqlite::memory:").contains("expected sqlite:PATH"));
-    assert!(refused("RAG_STORAGE_URL", "/srv").contains("expected file:PATH"));
+    assert!(refused("RAG_STORAGE_URL", "/srv").contains("expected file:PATH or s3://BUCKET/PREFIX"));
 }
 
 #[test]
@@ -351,11 +352,8 @@ fn language_models_form_a_chain() {
 #[test]
 fn forms_of_later_versions_are_known_and_refused() {
     let cases = [
-        ("RAG_REDIS_URL", "redis://:swordfish@host:6379", "redis:// is", "leave it unset for the in-memory"),
-        ("RAG_REDIS_URL", "redis-sentinel://host", "redis-sentinel:// is", "leave it unset for the in-memory"),
         ("RAG_VECTOR_DB_URL", "http://qdrant:6334", "http:// is", "use edge:PATH"),
         ("RAG_DATABASE_URL", "postgres://rag@db/rag", "postgres:// is", "use sqlite:PATH"),
-        ("RAG_STORAGE_URL", "s3://bucket/prefix", "s3:// is", "use file:PATH"),
         ("RAG_EMBEDDING_MODEL", "openai:any", "an openai: embedding model is", "use all-MiniLM-L6-v2"),
         ("RAG_EMBEDDING_MODEL", "text-embedding-3-small", "an openai: embedding model is", "use all-MiniLM-L6-v2"),
         ("RAG_RERANKER_MODEL", "cohere:rerank-v3.5", "a cohere: reranker is", "use late-interaction"),
@@ -365,6 +363,135 @@ fn forms_of_later_versions_are_known_and_refused() {
         let expected = format!("{name} (environment): {form} not supported by this version; {instead}");
         assert!(line.starts_with(&expected), "{line}");
         assert!(!line.contains("swordfish"), "{line}");
+    }
+}
+
+fn single(host: &str, port: u16) -> redis::Config {
+    let topology = redis::Topology::Single(redis::Node { host: host.to_owned(), port });
+    redis::Config { topology, tls: false, username: None, password: None, database: None }
+}
+
+fn redis_of(url: &str) -> redis::Config {
+    match Place::new().env("RAG_REDIS_URL", url).load().cache.backend {
+        cache::Backend::Redis(server) => server,
+        backend => panic!("{backend:?}"),
+    }
+}
+
+#[test]
+fn redis_is_a_server_a_cluster_or_behind_sentinels() {
+    assert_eq!(redis_of("redis://cache"), single("cache", 6379));
+    assert_eq!(redis_of("redis://[::1]:7000/"), single("::1", 7000));
+    let secured = redis::Config {
+        tls: true,
+        username: Some("rag".to_owned()),
+        password: Some(Secret::new("p@ss/word:1")),
+        database: Some(3),
+        ..single("10.0.0.1", 6380)
+    };
+    assert_eq!(redis_of("rediss://rag:p%40ss%2Fword%3A1@10.0.0.1:6380/3"), secured);
+
+    let nodes = |ports: [u16; 2]| ["a", "b"].iter().zip(ports).map(|(host, port)| node(host, port)).collect();
+    let cluster = redis_of("rediss-cluster://:secret@a,b:7001");
+    assert_eq!(cluster.topology, redis::Topology::Cluster(nodes([6379, 7001])));
+    assert!(cluster.tls && cluster.password == Some(Secret::new("secret")) && cluster.username.is_none());
+
+    let url = "redis-sentinel://rag:one@a:1,b/2?service=main&sentinel_username=watch&sentinel_password=t%26o";
+    let sentinel = redis_of(url);
+    let topology = redis::Topology::Sentinel {
+        nodes: nodes([1, 26379]),
+        service: "main".to_owned(),
+        username: Some("watch".to_owned()),
+        password: Some(Secret::new("t&o")),
+    };
+    assert_eq!((sentinel.topology, sentinel.database), (topology, Some(2)));
+    assert_eq!((sentinel.username.as_deref(), sentinel.password), (Some("rag"), Some(Secret::new("one"))));
+}
+
+fn node(host: &str, port: u16) -> redis::Node {
+    redis::Node { host: host.to_owned(), port }
+}
+
+#[test]
+fn originals_may_be_in_a_bucket() {
+    let place = |url: &str| Place::new().env("RAG_STORAGE_URL", url);
+    let bucket = |place: &Place| match place.load().blob {
+        blob::Config::S3(bucket) => bucket,
+        folder => panic!("{folder:?}"),
+    };
+    let plain = bucket(&place("s3://originals"));
+    assert_eq!(
+        (plain.name.as_str(), plain.prefix.as_str(), plain.endpoint, plain.region),
+        ("originals", "", None, None)
+    );
+    assert_eq!(plain.credentials, Credentials::Role(Vec::new()));
+    assert_eq!(bucket(&place("s3://a.b-3/rag/originals/")).prefix, "rag/originals");
+
+    let dotenv = "AWS_REGION=eu-west-1\nAWS_ACCESS_KEY_ID=other\nAWS_ENDPOINT_URL=http://minio:9000\n";
+    let place_with_key = place("s3://originals")
+        .file(".env", dotenv)
+        .file("secret", "swordfish\n")
+        .env("AWS_ENDPOINT_URL_S3", "https://s3.example.com/")
+        .env("AWS_ACCESS_KEY_ID", "AKIA");
+    let secret = place_with_key.path().join("secret").display().to_string();
+    let place_with_key = place_with_key.env("AWS_SECRET_ACCESS_KEY_FILE", &secret).env("AWS_PAGER", "less");
+    let named = bucket(&place_with_key);
+    assert_eq!(named.endpoint.as_deref(), Some("https://s3.example.com"));
+    assert_eq!(named.region.as_deref(), Some("eu-west-1"));
+    let key = Credentials::Key { id: "AKIA".to_owned(), secret: Secret::new("swordfish"), token: None };
+    assert_eq!(named.credentials, key);
+    let loaded = place_with_key.try_load().unwrap();
+    for text in [render(&loaded), format!("{:?}", loaded.config.blob)] {
+        assert!(!text.contains("swordfish"), "{text}");
+    }
+    assert_eq!(place_with_key.source("AWS_REGION"), ".env");
+    assert_eq!(place_with_key.source("AWS_SECRET_ACCESS_KEY"), format!("environment, {secret}"));
+
+    let role = place("s3://originals").env("AWS_ROLE_ARN", "arn:aws:iam::1:role/rag");
+    let expected = vec![(RoleVariable::RoleArn, "arn:aws:iam::1:role/rag".to_owned())];
+    assert_eq!(bucket(&role).credentials, Credentials::Role(expected));
+
+    for url in ["s3://", "s3://Bucket", "s3://b", "s3://bucket//x", "s3://bucket/../x", "s3:bucket", "s3://bucket/a b"]
+    {
+        assert!(refused("RAG_STORAGE_URL", url).contains("expected file:PATH or s3://BUCKET/PREFIX"), "{url}");
+    }
+    let line = place("s3://originals").env("AWS_ACCESS_KEY_ID", "AKIA").refusal();
+    assert!(line.contains("s3:// needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or neither"), "{line}");
+    let line = place("s3://originals").env("AWS_ENDPOINT_URL", "minio:9000").refusal();
+    assert!(line.contains("s3:// needs https://… or http://… in AWS_ENDPOINT_URL"), "{line}");
+    // Who does not use S3 may have any of them.
+    let line = Place::new().env("AWS_ACCESS_KEY_ID", "AKIA").env("AWS_SECRET_ACCESS_KEY_FILE", "/nowhere").load().blob;
+    assert!(matches!(line, blob::Config::File { .. }));
+}
+
+#[test]
+fn what_is_no_url_of_redis_is_refused_without_its_password() {
+    let wrong = [
+        "localhost:6379",
+        "http://localhost:6379",
+        "redis://",
+        "redis://:swordfish@",
+        "redis://:swordfish@host:port",
+        "redis://:swordfish@host:0",
+        "redis://:swordfish@host/db",
+        "redis://:swordfish@a,b",
+        "redis://:sword/fish@host",
+        "redis://:swordfish@host?service=main",
+        "redis-cluster://:swordfish@host/1",
+        "redis-sentinel://:swordfish@host",
+        "redis-sentinel://host?service=",
+        "redis-sentinel://host?service=main&password=swordfish",
+    ];
+    for url in wrong {
+        let line = refused("RAG_REDIS_URL", url);
+        assert!(line.starts_with("RAG_REDIS_URL (environment): expected redis://"), "{line}");
+        assert!(!line.contains("swordfish") && !line.contains("fish@"), "{line}");
+    }
+    let place = Place::new().file("redis-url", "rediss://:swordfish@host\n");
+    let path = place.path().join("redis-url").display().to_string();
+    let loaded = place.env("RAG_REDIS_URL_FILE", &path).try_load().unwrap();
+    for text in [render(&loaded), format!("{:?}", loaded.config.cache), format!("{:?}", loaded.config.limit)] {
+        assert!(!text.contains("swordfish"), "{text}");
     }
 }
 
@@ -386,15 +513,18 @@ fn the_production_profile_parses_up_to_what_is_not_supported_yet() {
     let mut place =
         Place::new().profile("production").env("RAG_OPENAI_API_KEY", "key").env("RAG_ADMIN_API_KEY", ADMIN_KEY);
     let line = place.refusal();
-    assert!(line.starts_with("RAG_REDIS_URL (config/production.toml): redis:// is not supported"), "{line}");
-    // An empty variable unsets what a weaker source has set.
-    place = place.env("RAG_REDIS_URL", "");
-    let line = place.refusal();
     assert!(line.starts_with("RAG_EMBEDDING_MODEL (config/production.toml): an openai: embedding model"), "{line}");
     place = place.env("RAG_EMBEDDING_MODEL", "all-MiniLM-L6-v2");
     let config = place.load();
     assert_eq!(config.http.listen.to_string(), "0.0.0.0:8000");
     assert!(config.telemetry.json);
+    let redis = single("localhost", 6379);
+    assert_eq!(config.cache.backend, cache::Backend::Redis(redis.clone()));
+    assert_eq!(config.limit.backend, limit::Backend::Redis { server: redis, replicas: 2 });
+    // An empty variable unsets what a weaker source has set.
+    let config = place.env("RAG_REDIS_URL", "").load();
+    assert_eq!(config.cache.backend, cache::Backend::Memory { max_bytes: 64 << 20 });
+    assert_eq!(config.limit.backend, limit::Backend::Memory);
     assert!(matches!(&config.llm[..], [llm::Config::OpenAi { model, .. }] if model == "gpt-4o"));
     assert!(matches!(config.rerank, rerank::Config::CrossEncoder { model: ModelSource::Hub(_), .. }));
 }

@@ -1,6 +1,9 @@
 //! What the tests share: the product, started in this process on a free port, or as the real binary.
 
+pub(crate) mod keeper;
 pub(crate) mod llm_server;
+pub(crate) mod redis;
+pub(crate) mod s3;
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
@@ -21,6 +22,8 @@ const SWEEP_AGE: Duration = Duration::from_secs(3600);
 const STRAY_SHARE: f64 = 0.1;
 /// … and more than so many, deletes none.
 const STRAY_COUNT: usize = 10;
+/// Most originals without a row that one sweep deletes; the next goes on.
+const MAX_STRAYS: usize = 10_000;
 
 impl Worker {
     pub(super) async fn keep_house(&self, stop: &CancellationToken) {
@@ -65,21 +68,29 @@ impl Worker {
     async fn sweep(&self) -> Result<()> {
         self.catalog.expire().await?;
         self.blobs.remove_unfinished(SWEEP_AGE).await?;
-        let originals = self.blobs.older_than(SWEEP_AGE).await?;
-        let mut strays = Vec::new();
-        for original in &originals {
-            if !self.is_referred_to(original).await? {
+        let mut listing = self.blobs.older_than(SWEEP_AGE);
+        let (mut originals, mut found, mut strays) = (0, 0, Vec::new());
+        while let Some(original) = listing.next().await.transpose()? {
+            originals += 1;
+            if self.is_referred_to(&original).await? {
+                continue;
+            }
+            found += 1;
+            if strays.len() < MAX_STRAYS {
                 strays.push(original);
             }
         }
-        if is_wrong_catalog(strays.len(), originals.len()) {
-            let (strays, originals) = (strays.len(), originals.len());
-            tracing::error!(strays, originals, "the catalog does not know many of the originals: nothing is deleted");
+        if is_wrong_catalog(found, originals) {
+            tracing::error!(
+                strays = found,
+                originals,
+                "the catalog does not know many of the originals: nothing is deleted"
+            );
             return Ok(());
         }
         for stray in strays {
             tracing::info!("an original that nothing refers to is deleted");
-            self.blobs.delete(stray).await?;
+            self.blobs.delete(&stray).await?;
         }
         Ok(())
     }

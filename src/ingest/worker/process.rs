@@ -93,8 +93,9 @@ impl Worker {
     }
 
     async fn extract(&self, record: &DocumentRecord) -> Result<Result<Extracted, Failure>> {
+        let original = self.blobs.local_file(&record.content.blob).await?;
         let request = ExtractRequest {
-            path: self.blobs.local_file(&record.content.blob).await?,
+            path: original.path().to_owned(),
             filename: record.content.filename.clone(),
             media_type: Some(record.content.media_type.clone()),
         };
