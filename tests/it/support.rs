@@ -1,6 +1,7 @@
 //! What the tests share: the product, started in this process on a free port, or as the real binary.
 
 pub(crate) mod llm_server;
+pub(crate) mod postgres;
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
