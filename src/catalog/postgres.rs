@@ -6,7 +6,8 @@
 //!
 //! No state is kept in a session, so a pooler that gives each transaction another one (PgBouncer, `transaction` mode)
 //! may stand between: timeouts are set with the `BEGIN`, and the only locks beside those of rows end with their
-//! transaction. Such a pooler must know prepared statements, or the URL must say `statement-cache-capacity=0`.
+//! transaction. Such a pooler must know prepared statements (PgBouncer from 1.21, with `max_prepared_statements`): the
+//! driver names every statement, whatever `statement-cache-capacity` says.
 
 mod documents;
 mod error;

@@ -201,7 +201,7 @@ async fn cut_at_commit(url: &str, cut: Arc<AtomicBool>) -> String {
                 loop {
                     tokio::select! {
                         Ok(bytes @ 1..) = client.read(&mut asked) => {
-                            committing = asked[..bytes].windows(6).any(|word| word == b"COMMIT");
+                            committing = asked[..bytes].windows(7).any(|word| word == b"COMMIT\0");
                             server.write_all(&asked[..bytes]).await.unwrap();
                         }
                         Ok(bytes @ 1..) = server.read(&mut told) => {
@@ -267,13 +267,23 @@ async fn a_database_that_does_not_fit_is_refused() {
     other.execute(sqlx::AssertSqlSafe(make)).await.unwrap();
     let line = refusal(&format!("{url}_ascii")).await;
     assert!(line.ends_with("the database's encoding is SQL_ASCII; make one with ENCODING 'UTF8'"), "{line}");
+}
 
-    let make = format!("CREATE ROLE {name}_guest LOGIN PASSWORD '{PASSWORD}'");
-    other.execute(sqlx::AssertSqlSafe(make)).await.unwrap();
+#[tokio::test]
+async fn a_user_who_may_not_make_tables_serves_what_another_migrated() {
     let url = database().await;
-    connect(&url).await.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC").await.unwrap();
-    let line = refusal(&url.replace("//rag:", &format!("//{name}_guest:"))).await;
+    let guest = format!("guest_of_{}", url.rsplit('/').next().unwrap());
+    let by_guest = url.replace("//rag:", &format!("//{guest}:"));
+    let mut owner = connect(&url).await;
+    let make = format!(
+        "CREATE ROLE {guest} LOGIN PASSWORD '{PASSWORD}'; REVOKE CREATE ON SCHEMA public FROM PUBLIC; \
+         ALTER DEFAULT PRIVILEGES GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {guest}"
+    );
+    owner.execute(sqlx::AssertSqlSafe(make)).await.unwrap();
+    let line = refusal(&by_guest).await;
     assert!(line.contains("its user may not make or change tables"), "{line}");
+    open(&url).await;
+    put(&open(&by_guest).await, "a", "one").await;
 }
 
 #[tokio::test]

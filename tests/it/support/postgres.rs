@@ -1,11 +1,14 @@
 //! A real PostgreSQL, one for all tests of this process, with a database for each of them.
+//!
+//! With `RAG_TEST_POSTGRES_URL=postgres://USER:PASSWORD@HOST:PORT/?PARAMETERS` the databases are made on that server, or
+//! behind that pooler, by that user.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -37,24 +40,61 @@ kill -QUIT "$pid"; wait "$pid"
 rm -rf "$folder"
 "#;
 
-static SHARED: OnceCell<Postgres> = OnceCell::const_new();
+static SHARED: OnceCell<(Place, Option<Postgres>)> = OnceCell::const_new();
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
 /// A new, empty database of the shared server; its URL.
+#[allow(clippy::disallowed_methods, reason = "tests find their servers by the environment")]
 pub(crate) async fn database() -> String {
-    SHARED.get_or_init(Postgres::start).await.database().await
+    let shared = SHARED.get_or_init(|| async {
+        match std::env::var("RAG_TEST_POSTGRES_URL") {
+            Ok(url) => (Place::of(&url), None),
+            Err(_) => {
+                let server = Postgres::start().await;
+                (server.place.clone(), Some(server))
+            }
+        }
+    });
+    shared.await.0.database().await
 }
 
 /// A connection to a database, to look and to interfere.
 pub(crate) async fn connect(url: &str) -> PgConnection {
-    PgConnection::connect(url).await.expect("a connection")
+    let options: PgConnectOptions = url.parse().expect("a URL");
+    PgConnection::connect_with(&options.extra_float_digits(None)).await.expect("a connection")
+}
+
+/// Where databases can be made: the parts of their URLs before and after the name.
+#[derive(Clone)]
+struct Place {
+    server: String,
+    parameters: String,
+}
+
+impl Place {
+    fn of(url: &str) -> Self {
+        let (server, parameters) = url.split_once('?').unwrap_or((url, ""));
+        let parameters = if parameters.is_empty() { String::new() } else { format!("?{parameters}") };
+        Self { server: server.trim_end_matches('/').to_owned(), parameters }
+    }
+
+    fn url(&self, database: &str) -> String {
+        format!("{}/{database}{}", self.server, self.parameters)
+    }
+
+    async fn database(&self) -> String {
+        let name = format!("test_{}_{}", std::process::id(), DATABASES.fetch_add(1, Ordering::Relaxed));
+        let mut connection = connect(&self.url("postgres")).await;
+        connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.expect("a database");
+        self.url(&name)
+    }
 }
 
 /// A running server.
 pub(crate) struct Postgres {
-    port: u16,
-    /// The keeper's input and output.
-    keeper: Mutex<(ChildStdin, BufReader<ChildStdout>)>,
+    place: Place,
+    /// The keeper, and its output.
+    keeper: Mutex<(Child, BufReader<ChildStdout>)>,
 }
 
 impl Postgres {
@@ -92,9 +132,9 @@ impl Postgres {
         }
         keeper.current_dir(&folder).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut keeper = as_user(&mut keeper, uid, gid).spawn().expect("a shell");
-        let input = keeper.stdin.take().expect("its input");
         let output = BufReader::new(keeper.stdout.take().expect("its output"));
-        let server = Self { port, keeper: Mutex::new((input, output)) };
+        let place = Place::of(&format!("postgres://{USER}:{PASSWORD}@127.0.0.1:{port}"));
+        let server = Self { place, keeper: Mutex::new((keeper, output)) };
         server.is_up().await;
         server
     }
@@ -112,24 +152,17 @@ impl Postgres {
 
     /// A new, empty database; its URL.
     pub(crate) async fn database(&self) -> String {
-        let name = format!("test_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
-        let mut connection = connect(&self.url("postgres")).await;
-        connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.expect("a database");
-        self.url(&name)
-    }
-
-    fn url(&self, database: &str) -> String {
-        format!("postgres://{USER}:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
+        self.place.database().await
     }
 
     async fn is_up(&self) {
-        let options: PgConnectOptions = self.url("postgres").parse().expect("a URL");
+        let options: PgConnectOptions = self.place.url("postgres").parse().expect("a URL");
         eventually("PostgreSQL", || async { PgConnection::connect_with(&options).await.is_ok() }).await;
     }
 
     fn tell(&self, command: &str) {
         let mut keeper = self.keeper.lock().expect("no panic");
-        writeln!(keeper.0, "{command}").expect("the keeper reads");
+        writeln!(keeper.0.stdin.as_ref().expect("its input"), "{command}").expect("the keeper reads");
         let mut done = String::new();
         keeper.1.read_line(&mut done).expect("the keeper answers");
         assert_eq!(done.trim(), command);
