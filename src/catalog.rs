@@ -15,9 +15,12 @@
 //! token (fencing): after a lost lease it changes nothing and returns [`crate::error::ErrorKind::Conflict`].
 
 mod key_records;
+mod postgres;
 mod records;
+mod schema;
 mod sqlite;
 mod state;
+mod stored;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -26,6 +29,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::config::Secret;
 use crate::document::{DocumentId, Failure, Principal, TenantId};
 use crate::error::Result;
 pub use key_records::{Idempotency, KeyPatch, KeyRecord, KeyScope, RequestNote, RequestPart};
@@ -33,6 +37,9 @@ pub use records::{
     Attributes, AttributesPatch, CatalogStats, Content, DocumentRecord, Job, Lease, ListQuery, NewDocument, Progress,
     Publication, Publish, Put, PutMode, Served, Stage, Status, Visibility, Work,
 };
+
+/// How long idempotency keys and version numbers of deleted documents are kept.
+const KEPT: Duration = Duration::from_hours(24);
 
 /// Documents.
 ///
@@ -48,6 +55,8 @@ pub trait DocumentCatalog: fmt::Debug + Send + Sync {
     ///
     /// A part of a request that is done already gives the document that is there now;
     /// [`crate::error::ErrorKind::NotFound`] if it is gone.
+    ///
+    /// Of all errors only [`crate::error::ErrorKind::Timeout`] leaves open whether it was written.
     async fn put(&self, document: NewDocument, mode: PutMode) -> Result<Put>;
 
     /// A document that is not deleted.
@@ -183,12 +192,32 @@ pub enum Config {
         /// The file; its folder is made.
         path: std::path::PathBuf,
     },
+    /// A PostgreSQL database, which several processes may share.
+    Postgres(PostgresConfig),
+}
+
+/// A PostgreSQL database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostgresConfig {
+    /// Its URL, with the password if there is one; see [`check_postgres_url`].
+    pub url: Secret,
+    /// Most connections of this process.
+    pub max_connections: u32,
+    /// Longest time that one statement takes, and that a call waits for a connection. A call may take three times that,
+    /// a start waits six times that for the database.
+    pub timeout: Duration,
+}
+
+/// Whether a PostgreSQL URL can be used; else what is wrong with it, without its password.
+pub fn check_postgres_url(url: &str) -> Result<(), String> {
+    postgres::options(url).map(drop)
 }
 
 /// Opens the catalog and brings its schema up to date.
 pub async fn build(config: &Config) -> Result<Arc<dyn Catalog>> {
     let catalog: Arc<dyn Catalog> = match config {
         Config::Sqlite { path } => Arc::new(sqlite::SqliteCatalog::open(path).await?),
+        Config::Postgres(config) => Arc::new(postgres::PostgresCatalog::new(config)?),
     };
     catalog.migrate().await?;
     Ok(catalog)

@@ -65,6 +65,7 @@
 //! | its log | 32 MiB, then the segments are written out; files of 4 MiB, 256 points an entry | `vector_store/edge` |
 //! | counts of terms | the words of tenants with 10,000 points or more | `vector_store/edge/terms` |
 //! | connections to SQLite | one writer, four readers, 5 s to get one; a log of 64 MiB is cut | `catalog/sqlite` |
+//! | connections to PostgreSQL | `database_max_connections`; `database_timeout_seconds` to get one and for a statement, half of it for a lock, thrice for a call, six times for a start; 10 minutes for a migration | `catalog/postgres` |
 //! | requests that may be repeated, ids of deleted documents | 24 hours | [`catalog`] |
 //! | documents that wait | rows on disk; each key adds no more than `ingest_rate_limit_requests` | [`catalog`], [`limit`] |
 //! | documents at work | `worker_concurrency` of them, 64 MiB of their texts, 5 attempts, 60 setbacks | [`ingest::worker`] |

@@ -18,19 +18,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{SqlSafeStr, Sqlite, SqlitePool, Transaction};
+use sqlx::{Sqlite, SqlitePool, Transaction};
 
-use super::Catalog;
-use crate::error::{Error, ErrorKind, Result};
+use super::{Catalog, KEPT, schema};
+use crate::error::{Error, Result};
 
-/// The schema's versions, oldest first; what was released never changes. Not by sqlx's macro, for which a build would
-/// compile both databases' drivers twice.
-fn migrations() -> Migrator {
-    let catalog = include_str!("migrations/sqlite/0001_catalog.sql").into_sql_str();
-    Migrator::with_migrations(vec![Migration::new(1, "catalog".into(), MigrationType::Simple, catalog, false)])
-}
+/// The schema's versions.
+const VERSIONS: [(&str, &str); 1] = [("catalog", include_str!("migrations/sqlite/0001_catalog.sql"))];
 
 /// Connections that read at once; a read takes well under a millisecond.
 const READERS: u32 = 4;
@@ -38,8 +33,6 @@ const READERS: u32 = 4;
 const BUSY: Duration = Duration::from_secs(5);
 /// Most bytes of the write-ahead log's file once it is empty.
 const MAX_LOG: u64 = 64 * 1024 * 1024;
-/// How long idempotency keys and version numbers of deleted documents are kept.
-const KEPT: Duration = Duration::from_hours(24);
 
 /// One SQLite file.
 #[derive(Debug)]
@@ -132,7 +125,10 @@ impl Catalog for SqliteCatalog {
     async fn migrate(&self) -> Result<()> {
         // In a transaction of ours: two processes that start at once migrate one after the other.
         let mut tx = self.write().await?;
-        migrations().run_direct(None, &mut *tx, false).await.map_err(|error| migration(error, &self.path))?;
+        schema::migrations(VERSIONS)
+            .run_direct(None, &mut *tx, false)
+            .await
+            .map_err(|error| schema::migration(error, &self.path.display().to_string(), database))?;
         tx.commit().await.map_err(database)
     }
 
@@ -176,22 +172,7 @@ fn database(error: sqlx::Error) -> Error {
     }
 }
 
-fn migration(error: MigrateError, path: &Path) -> Error {
-    match error {
-        MigrateError::VersionMissing(_) | MigrateError::VersionTooNew(..) | MigrateError::VersionMismatch(_) => {
-            Error::config(format!("{} was written by another version of rag-api", path.display())).with_source(error)
-        }
-        MigrateError::Execute(error) => database(error),
-        error => Error::internal("the catalog's schema could not be brought up to date", error),
-    }
-}
-
 /// Whether exactly the row that the lease names was written.
 fn fenced(result: sqlx::sqlite::SqliteQueryResult) -> Result<()> {
     if result.rows_affected() == 1 { Ok(()) } else { Err(super::state::lost_lease()) }
-}
-
-/// A text as JSON for SQLite's `json_each`.
-fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<String> {
-    serde_json::to_string(value).map_err(|error| Error::new(ErrorKind::Internal, "not JSON").with_source(error))
 }

@@ -2,8 +2,9 @@
 //!
 //! A backend loads a [`Row`] inside a transaction, calls one of these functions, and saves the row in the same
 //! transaction. Times are the database's clock, which the backend hands in. What owners do is here; [`work`] has what
-//! workers do.
+//! workers do, [`put()`] what a put makes of what is there.
 
+mod put;
 mod work;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ use uuid::Uuid;
 use super::{AttributesPatch, DocumentRecord, Job, NewDocument, Progress, Stage, Status, Work};
 use crate::document::{Principal, Version};
 use crate::error::{Error, ErrorKind, Result};
+pub(super) use put::{done_before, put};
 
 /// Who works on a row, and until when the others keep off.
 #[derive(Debug, Clone, PartialEq)]

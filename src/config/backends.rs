@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::Secret;
 use super::sections::list;
 use super::settings::Settings;
 use super::{aws, redis_url};
@@ -154,10 +155,18 @@ pub(super) fn vector_store(settings: &Settings) -> Result<vector_store::Config> 
 
 pub(super) fn catalog(settings: &Settings) -> Result<catalog::Config> {
     let name = "database_url";
-    let expected = "sqlite:PATH";
+    let expected = "sqlite:PATH or postgres://USER:PASSWORD@HOST:PORT/DATABASE";
+    // Read even where they are not needed: a wrong value is wrong before it matters.
+    let max_connections = settings.number("database_max_connections", 1..=1000)?;
+    let timeout = settings.seconds("database_timeout_seconds", 0.05..=600.0)?;
     let url = settings.text(name, expected)?;
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        return Err(settings.unsupported(name, "postgres://", "use sqlite:PATH"));
+        catalog::check_postgres_url(url).map_err(|problem| settings.error(name, problem))?;
+        return Ok(catalog::Config::Postgres(catalog::PostgresConfig {
+            url: Secret::new(url),
+            max_connections,
+            timeout,
+        }));
     }
     match local_path(url, "sqlite:") {
         // `sqlite::memory:` and `sqlite:FILE?mode=…` are other tools' forms; taken as file names they would surprise.

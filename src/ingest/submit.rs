@@ -97,6 +97,8 @@ impl Ingester {
         };
         let put = match self.catalog.put(document, mode).await {
             Ok(put) => put,
+            // Where nobody knows whether the row was written, it may need its original.
+            Err(error) if error.kind() == ErrorKind::Timeout => return Err(error),
             Err(error) => {
                 self.forget_blob(&blob).await;
                 return Err(error);

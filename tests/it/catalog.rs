@@ -1,6 +1,7 @@
 //! The catalog: one conformance suite for every database, and what is SQLite's alone.
 
 mod conformance;
+mod postgres;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +25,16 @@ macro_rules! conforms {
                 async fn $test() {
                     let folder = tempfile::tempdir().unwrap();
                     super::conformance::$test(super::open(folder.path()).await).await;
+                }
+            )*
+        }
+
+        mod postgresql {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+                async fn $test() {
+                    let url = crate::support::postgres::database().await;
+                    super::conformance::$test(super::postgres::open(&url).await).await;
                 }
             )*
         }
@@ -60,6 +71,9 @@ conforms! {
     idempotency_keys_are_noted_once
     a_part_is_done_with_its_document
     stats_count
+    ids_sort_by_their_bytes
+    one_of_many_puts_makes_the_document
+    a_caller_that_goes_away_in_the_middle_leaves_no_open_transaction
 }
 
 #[tokio::test]
@@ -106,28 +120,6 @@ async fn processes_that_start_at_once_migrate_one_after_the_other() {
     let starts = (0..4).map(|_| open(folder.path()));
     for catalog in futures::future::join_all(starts).await {
         catalog.check().await.unwrap();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_caller_that_goes_away_in_the_middle_leaves_no_open_transaction() {
-    let folder = tempfile::tempdir().unwrap();
-    let catalog = open(folder.path()).await;
-    for patience in 0..200 {
-        let going_away = async {
-            for _ in 0..patience {
-                tokio::task::yield_now().await;
-            }
-        };
-        let name = format!("doc-{patience}");
-        tokio::select! {
-            biased;
-            _ = put(&catalog, &name, "one") => {}
-            () = going_away => {}
-        }
-        // Whole or not at all, and the next writer is not in the way of anything.
-        let record = put(&catalog, &name, "one").await;
-        assert_eq!((record.version, record.readers), (1, readers(&["user:ann"])));
     }
 }
 

@@ -263,9 +263,10 @@ fn a_secret_may_come_from_a_file() {
     assert_eq!(line, "RAG_ADMIN_API_KEY and RAG_ADMIN_API_KEY_FILE (environment): set one of them");
     let place = Place::new().file("database-url", "postgres://rag:swordfish@db/rag");
     let path = place.path().join("database-url").display().to_string();
-    let line = place.env("RAG_DATABASE_URL_FILE", &path).refusal();
-    assert!(line.ends_with("postgres:// is not supported by this version; use sqlite:PATH"), "{line}");
-    assert!(!line.contains("swordfish"), "{line}");
+    let loaded = place.env("RAG_DATABASE_URL_FILE", &path).try_load().unwrap();
+    let catalog::Config::Postgres(database) = &loaded.config.catalog else { panic!("not PostgreSQL") };
+    assert_eq!(database.url.expose(), "postgres://rag:swordfish@db/rag");
+    assert!(!format!("{:?}{}", loaded.config, render(&loaded)).contains("swordfish"));
 }
 
 #[test]
@@ -322,6 +323,26 @@ fn backends_are_chosen_by_the_form_of_their_names() {
         assert_eq!(config, catalog::Config::Sqlite { path: path.into() });
     }
     assert!(refused("RAG_DATABASE_URL", "sqlite::memory:").contains("expected sqlite:PATH"));
+    for url in ["postgres://rag@db/rag", "postgresql://db:5433/rag?sslmode=verify-full&sslrootcert=/etc/ca.pem"] {
+        let place = Place::new().env("RAG_DATABASE_URL", url).env("RAG_DATABASE_MAX_CONNECTIONS", "7");
+        let expected =
+            catalog::PostgresConfig { url: Secret::new(url), max_connections: 7, timeout: Duration::from_secs(5) };
+        assert_eq!(place.load().catalog, catalog::Config::Postgres(expected));
+    }
+    for (url, problem) in [
+        ("postgres:///rag", "it names no server; expected postgres://USER"),
+        ("postgres://rag:swordfish@/rag", "it names no server"),
+        ("postgres://rag:sword#fish@db/rag", "it cannot be read; expected postgres://USER"),
+        ("postgres://rag:swordfish@db:port/rag", "it cannot be read"),
+        ("postgres://rag@db/rag?sslmod=require", "\"sslmod\" is no parameter of the URL; there are sslmode, "),
+        ("postgres://rag@db/rag?sslmode=always", "it cannot be read"),
+        ("postgres://rag:sword?fish&fin@db/rag", "it cannot be read"),
+    ] {
+        let line = refused("RAG_DATABASE_URL", url);
+        assert!(line.starts_with(&format!("RAG_DATABASE_URL (environment): {problem}")), "{line}");
+        assert!(!line.contains("fish"), "{line}");
+    }
+    assert!(refused("RAG_DATABASE_MAX_CONNECTIONS", "0").contains("expected a number from 1 to 1000"));
     assert!(refused("RAG_STORAGE_URL", "/srv").contains("expected file:PATH or s3://BUCKET/PREFIX"));
 }
 
@@ -353,7 +374,6 @@ fn language_models_form_a_chain() {
 fn forms_of_later_versions_are_known_and_refused() {
     let cases = [
         ("RAG_VECTOR_DB_URL", "http://qdrant:6334", "http:// is", "use edge:PATH"),
-        ("RAG_DATABASE_URL", "postgres://rag@db/rag", "postgres:// is", "use sqlite:PATH"),
         ("RAG_EMBEDDING_MODEL", "openai:any", "an openai: embedding model is", "use all-MiniLM-L6-v2"),
         ("RAG_EMBEDDING_MODEL", "text-embedding-3-small", "an openai: embedding model is", "use all-MiniLM-L6-v2"),
         ("RAG_RERANKER_MODEL", "cohere:rerank-v3.5", "a cohere: reranker is", "use late-interaction"),

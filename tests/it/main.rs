@@ -27,6 +27,7 @@ mod limit;
 mod llm;
 mod models;
 mod openapi;
+mod postgres;
 mod rerank;
 mod resilience;
 mod retrieve;

@@ -2,6 +2,7 @@
 
 pub(crate) mod keeper;
 pub(crate) mod llm_server;
+pub(crate) mod postgres;
 pub(crate) mod redis;
 pub(crate) mod s3;
 

@@ -4,19 +4,19 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sha2::{Digest, Sha256};
 use sqlx::{QueryBuilder, Sqlite, Transaction};
 
 use super::idempotency::{is_done, mark_done};
-use super::rows::{get, identifier, integer, load, named, natural, parse, record, save, time};
-use super::{SqliteCatalog, database, json, now};
-use crate::catalog::state::{Replace, Row};
+use super::rows::{load, save};
+use super::{SqliteCatalog, database, now};
+use crate::catalog::state::{self, Row};
+use crate::catalog::stored::{StoredDocument, id_hash, integer, json, number, stats, visibility};
 use crate::catalog::{
-    Attributes, AttributesPatch, CatalogStats, DocumentCatalog, DocumentRecord, Job, ListQuery, NewDocument, Put,
-    PutMode, Visibility,
+    AttributesPatch, CatalogStats, DocumentCatalog, DocumentRecord, Job, ListQuery, NewDocument, Put, PutMode,
+    Visibility,
 };
 use crate::document::{DocumentId, Principal, TenantId, Version};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 
 #[async_trait]
 impl DocumentCatalog for SqliteCatalog {
@@ -27,26 +27,36 @@ impl DocumentCatalog for SqliteCatalog {
         if let Some(part) = part
             && is_done(&mut tx, part).await?
         {
-            let owner = (!document.as_admin).then_some(&document.owner);
-            let row = row.filter(|row| row.belongs_to(owner));
-            return row.map(|row| Put::Unchanged(row.record)).ok_or_else(|| Error::not_found("document"));
+            return state::done_before(row, &document);
         }
-        let put = write(&mut tx, row, document, mode).await?;
+        let last_version = match &row {
+            None => retired(&mut tx, &document.tenant, &document.document_id).await?,
+            Some(_) => 0,
+        };
+        let tenant = document.tenant.clone();
+        let decided = state::put(row, last_version, document, mode, now())?;
+        if let Some(row) = &decided.row {
+            store(&mut tx, row).await?;
+        }
+        if decided.visible {
+            count_change(&mut tx, &tenant).await?;
+        }
         if let Some(part) = part {
             mark_done(&mut tx, part).await?;
         }
         tx.commit().await.map_err(database)?;
-        Ok(put)
+        Ok(decided.put)
     }
 
     async fn get(&self, tenant: &TenantId, document: &DocumentId) -> Result<Option<DocumentRecord>> {
-        let row = sqlx::query("SELECT * FROM documents WHERE tenant = ? AND document_id = ? AND deleted = 0")
-            .bind(tenant.as_str())
-            .bind(document.as_str())
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(database)?;
-        row.as_ref().map(record).transpose()
+        let row: Option<StoredDocument> =
+            sqlx::query_as("SELECT * FROM documents WHERE tenant = ? AND document_id = ? AND deleted = 0")
+                .bind(tenant.as_str())
+                .bind(document.as_str())
+                .fetch_optional(&self.readers)
+                .await
+                .map_err(database)?;
+        row.map(StoredDocument::into_record).transpose()
     }
 
     async fn list(&self, tenant: &TenantId, query: ListQuery) -> Result<Vec<DocumentRecord>> {
@@ -70,8 +80,8 @@ impl DocumentCatalog for SqliteCatalog {
                 .push(")");
         }
         sql.push(" ORDER BY document_id LIMIT ").push_bind(query.limit);
-        let rows = sql.build().fetch_all(&self.readers).await.map_err(database)?;
-        rows.iter().map(record).collect()
+        let rows: Vec<StoredDocument> = sql.build_query_as().fetch_all(&self.readers).await.map_err(database)?;
+        rows.into_iter().map(StoredDocument::into_record).collect()
     }
 
     async fn patch(
@@ -131,7 +141,7 @@ impl DocumentCatalog for SqliteCatalog {
         if documents.is_empty() {
             return Ok(HashMap::new());
         }
-        let rows = sqlx::query(
+        let rows = sqlx::query_as(
             "SELECT document_id, served_version, served_attributes FROM documents WHERE tenant = ? AND deleted = 0 \
              AND served_version IS NOT NULL AND document_id IN (SELECT value FROM json_each(?))",
         )
@@ -140,14 +150,7 @@ impl DocumentCatalog for SqliteCatalog {
         .fetch_all(&self.readers)
         .await
         .map_err(database)?;
-        rows.iter()
-            .map(|row| {
-                let version = natural(get(row, "served_version")?)?;
-                let attributes: Attributes = parse(get(row, "served_attributes")?)?;
-                let visibility = Visibility { version, readers: attributes.readers };
-                Ok((identifier(get(row, "document_id")?)?, visibility))
-            })
-            .collect()
+        rows.into_iter().map(visibility).collect()
     }
 
     async fn generation(&self, tenant: &TenantId) -> Result<u64> {
@@ -160,7 +163,7 @@ impl DocumentCatalog for SqliteCatalog {
             .fetch_optional(&self.readers)
             .await
             .map_err(database)?;
-        let generation = natural(generation.unwrap_or(0))?;
+        let generation = number(generation.unwrap_or(0))?;
         if let Some(stamp) = stamp {
             self.generations.put(stamp, tenant, generation);
         }
@@ -174,16 +177,13 @@ impl DocumentCatalog for SqliteCatalog {
     }
 
     async fn stats(&self) -> Result<CatalogStats> {
-        let rows = sqlx::query("SELECT status, count(*) AS documents FROM documents WHERE deleted = 0 GROUP BY status")
-            .fetch_all(&self.readers)
-            .await
-            .map_err(database)?;
-        let by_status = rows
-            .iter()
-            .map(|row| Ok((named(get(row, "status")?)?, natural(get(row, "documents")?)?)))
-            .collect::<Result<HashMap<_, _>>>()?;
+        let counts: Vec<(String, i64)> =
+            sqlx::query_as("SELECT status, count(*) FROM documents WHERE deleted = 0 GROUP BY status")
+                .fetch_all(&self.readers)
+                .await
+                .map_err(database)?;
         let now = now();
-        let oldest = sqlx::query(
+        let oldest: Option<i64> = sqlx::query_scalar(
             "SELECT queued_at FROM documents WHERE status = 'processing' AND deleted = 0 AND lease_until <= ? \
              ORDER BY queued_at LIMIT 1",
         )
@@ -191,52 +191,7 @@ impl DocumentCatalog for SqliteCatalog {
         .fetch_optional(&self.readers)
         .await
         .map_err(database)?;
-        let oldest_queued = match oldest {
-            Some(row) => Some((now - time(&row, "queued_at")?).to_std().unwrap_or_default()),
-            None => None,
-        };
-        Ok(CatalogStats { by_status, oldest_queued })
-    }
-}
-
-/// Writes a document in the place of what has its id.
-async fn write(
-    tx: &mut Transaction<'static, Sqlite>,
-    row: Option<Row>,
-    document: NewDocument,
-    mode: PutMode,
-) -> Result<Put> {
-    match row {
-        None => {
-            let version = retired(tx, &document.tenant, &document.document_id).await? + 1;
-            let row = Row::new(document, version, now());
-            store(tx, &row).await?;
-            Ok(Put::Created(row.record))
-        }
-        Some(mut row) if row.deleted => {
-            row.recreate(document, now());
-            store(tx, &row).await?;
-            Ok(Put::Created(row.record))
-        }
-        Some(row) if row.record.owner != document.owner && !document.as_admin => Err(Error::not_found("document")),
-        Some(_) if mode == PutMode::Create => {
-            Err(Error::new(ErrorKind::Conflict, "a document of this id is there already"))
-        }
-        Some(mut row) => match row.replace(document, now()) {
-            Replace::Unchanged => Ok(Put::Unchanged(row.record)),
-            Replace::Patched => {
-                store(tx, &row).await?;
-                count_change(tx, &row.record.tenant).await?;
-                Ok(Put::Patched(row.record))
-            }
-            Replace::Replaced { superseded, visible } => {
-                store(tx, &row).await?;
-                if visible {
-                    count_change(tx, &row.record.tenant).await?;
-                }
-                Ok(Put::Replaced(row.record, superseded))
-            }
-        },
+        stats(counts, oldest, now)
     }
 }
 
@@ -260,7 +215,7 @@ pub(super) async fn retire(tx: &mut Transaction<'static, Sqlite>, row: &Row) -> 
         "INSERT OR REPLACE INTO retired_documents (tenant, id_sha256, last_version, retired_at) VALUES (?, ?, ?, ?)",
     )
     .bind(tenant.as_str())
-    .bind(hash(document_id))
+    .bind(id_hash(document_id))
     .bind(integer(*version)?)
     .bind(now().timestamp_millis())
     .execute(&mut **tx)
@@ -280,15 +235,11 @@ async fn retired(tx: &mut Transaction<'static, Sqlite>, tenant: &TenantId, docum
     let version: Option<i64> =
         sqlx::query_scalar("SELECT last_version FROM retired_documents WHERE tenant = ? AND id_sha256 = ?")
             .bind(tenant.as_str())
-            .bind(hash(document))
+            .bind(id_hash(document))
             .fetch_optional(&mut **tx)
             .await
             .map_err(database)?;
-    natural(version.unwrap_or(0))
-}
-
-fn hash(document: &DocumentId) -> Vec<u8> {
-    Sha256::digest(document.as_str()).to_vec()
+    number(version.unwrap_or(0))
 }
 
 /// Saves a row whose readers may have changed.

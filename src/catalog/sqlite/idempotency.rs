@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use sqlx::{Sqlite, Transaction};
 use uuid::Uuid;
 
-use super::rows::{damaged, get};
-use super::{KEPT, SqliteCatalog, database, now};
-use crate::catalog::{Idempotency, IdempotencyStore, RequestNote, RequestPart};
+use super::{SqliteCatalog, database, now};
+use crate::catalog::stored::damaged;
+use crate::catalog::{Idempotency, IdempotencyStore, KEPT, RequestNote, RequestPart};
 use crate::document::TenantId;
 use crate::error::Result;
 
@@ -39,18 +39,19 @@ impl IdempotencyStore for SqliteCatalog {
         .execute(&mut *tx)
         .await
         .map_err(database)?;
-        let noted =
-            sqlx::query("SELECT fingerprint, request FROM idempotency_keys WHERE tenant = ? AND user = ? AND key = ?")
-                .bind(tenant.as_str())
-                .bind(user)
-                .bind(key)
-                .fetch_one(&mut *tx)
-                .await
-                .map_err(database)?;
-        if get::<&str>(&noted, "fingerprint")? != fingerprint {
+        let (noted, request): (String, String) = sqlx::query_as(
+            "SELECT fingerprint, request FROM idempotency_keys WHERE tenant = ? AND user = ? AND key = ?",
+        )
+        .bind(tenant.as_str())
+        .bind(user)
+        .bind(key)
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(database)?;
+        if noted != fingerprint {
             return Ok(Idempotency::Mismatch);
         }
-        let request = Uuid::parse_str(get(&noted, "request")?).map_err(damaged)?;
+        let request = Uuid::parse_str(&request).map_err(damaged)?;
         let done = done(&mut tx, request).await?;
         tx.commit().await.map_err(database)?;
         Ok(Idempotency::Noted(RequestNote { request, done }))

@@ -6,9 +6,10 @@ use async_trait::async_trait;
 use sqlx::{Sqlite, Transaction};
 
 use super::documents::{count_change, retire};
-use super::rows::{decode, load, save};
+use super::rows::{load, save};
 use super::{SqliteCatalog, database, fenced, now};
 use crate::catalog::state::{Row, lost_lease};
+use crate::catalog::stored::StoredDocument;
 use crate::catalog::{Job, JobQueue, Lease, Progress, Publication, Publish, Stage, Work};
 use crate::document::Failure;
 use crate::error::Result;
@@ -63,9 +64,10 @@ impl JobQueue for SqliteCatalog {
         let mut tx = self.write().await?;
         let now = now();
         for (work, sql) in CLAIMS {
-            let row = sqlx::query(sql).bind(now.timestamp_millis()).fetch_optional(&mut *tx).await.map_err(database)?;
+            let row: Option<StoredDocument> =
+                sqlx::query_as(sql).bind(now.timestamp_millis()).fetch_optional(&mut *tx).await.map_err(database)?;
             if let Some(row) = row {
-                let mut row = decode(&row)?;
+                let mut row = row.into_row()?;
                 let job = row.claim(work, lease, now);
                 save(&mut tx, &row).await?;
                 tx.commit().await.map_err(database)?;

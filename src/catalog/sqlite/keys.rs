@@ -1,35 +1,22 @@
 //! [`KeyStore`] on SQLite.
 
-use async_trait::async_trait;
-use chrono::DateTime;
-use sqlx::sqlite::SqliteRow;
+use std::sync::LazyLock;
 
-use super::rows::{damaged, get, identifier, parse, time};
-use super::{SqliteCatalog, database, json};
+use async_trait::async_trait;
+
+use super::{SqliteCatalog, database};
+use crate::catalog::stored::{StoredKey, StoredKeyPatch, insert_key_sql};
 use crate::catalog::{KeyPatch, KeyRecord, KeyStore};
 use crate::document::TenantId;
 use crate::error::{Error, ErrorKind, Result};
 
+static INSERT: LazyLock<String> = LazyLock::new(insert_key_sql);
+
 #[async_trait]
 impl KeyStore for SqliteCatalog {
     async fn insert_key(&self, key: &KeyRecord) -> Result<()> {
-        let written = sqlx::query(
-            "INSERT INTO api_keys (id, hash, name, tenant, user, groups, scopes, active, expires_at, created_at) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
-        )
-        .bind(&key.id)
-        .bind(key.hash.to_vec())
-        .bind(&key.name)
-        .bind(key.tenant.as_str())
-        .bind(&key.user)
-        .bind(json(&key.groups)?)
-        .bind(json(&key.scopes)?)
-        .bind(key.active)
-        .bind(key.expires_at.map(|at| at.timestamp_millis()))
-        .bind(key.created_at.timestamp_millis())
-        .execute(&self.writer)
-        .await
-        .map_err(database)?;
+        let query = StoredKey::of(key)?.bind(sqlx::query(INSERT.as_str()));
+        let written = query.execute(&self.writer).await.map_err(database)?;
         if written.rows_affected() == 0 {
             return Err(Error::new(ErrorKind::Conflict, "a key of this id is there already"));
         }
@@ -37,44 +24,46 @@ impl KeyStore for SqliteCatalog {
     }
 
     async fn key(&self, id: &str) -> Result<Option<KeyRecord>> {
-        let row = sqlx::query("SELECT * FROM api_keys WHERE id = ?")
+        let row: Option<StoredKey> = sqlx::query_as("SELECT * FROM api_keys WHERE id = ?")
             .bind(id)
             .fetch_optional(&self.readers)
             .await
             .map_err(database)?;
-        row.as_ref().map(decode).transpose()
+        row.map(StoredKey::into_record).transpose()
     }
 
     async fn keys(&self, tenant: &TenantId, after: Option<&str>, limit: u32) -> Result<Vec<KeyRecord>> {
-        let rows = sqlx::query("SELECT * FROM api_keys WHERE tenant = ? AND id > ? ORDER BY id LIMIT ?")
-            .bind(tenant.as_str())
-            .bind(after.unwrap_or(""))
-            .bind(limit)
-            .fetch_all(&self.readers)
-            .await
-            .map_err(database)?;
-        rows.iter().map(decode).collect()
+        let rows: Vec<StoredKey> =
+            sqlx::query_as("SELECT * FROM api_keys WHERE tenant = ? AND id > ? ORDER BY id LIMIT ?")
+                .bind(tenant.as_str())
+                .bind(after.unwrap_or(""))
+                .bind(limit)
+                .fetch_all(&self.readers)
+                .await
+                .map_err(database)?;
+        rows.into_iter().map(StoredKey::into_record).collect()
     }
 
     async fn patch_key(&self, tenant: &TenantId, id: &str, patch: &KeyPatch) -> Result<Option<KeyRecord>> {
+        let patch = StoredKeyPatch::of(patch)?;
         let mut tx = self.write().await?;
-        let row = sqlx::query(
+        let row: Option<StoredKey> = sqlx::query_as(
             "UPDATE api_keys SET name = COALESCE(?, name), groups = COALESCE(?, groups), \
              scopes = COALESCE(?, scopes), active = COALESCE(?, active), \
              expires_at = CASE WHEN ? THEN ? ELSE expires_at END WHERE tenant = ? AND id = ? RETURNING *",
         )
-        .bind(patch.name.as_deref())
-        .bind(patch.groups.as_ref().map(json).transpose()?)
-        .bind(patch.scopes.as_ref().map(json).transpose()?)
+        .bind(patch.name)
+        .bind(patch.groups)
+        .bind(patch.scopes)
         .bind(patch.active)
-        .bind(patch.expires_at.is_some())
-        .bind(patch.expires_at.flatten().map(|at| at.timestamp_millis()))
+        .bind(patch.change_expires_at)
+        .bind(patch.expires_at)
         .bind(tenant.as_str())
         .bind(id)
         .fetch_optional(&mut *tx)
         .await
         .map_err(database)?;
-        let key = row.as_ref().map(decode).transpose()?;
+        let key = row.map(StoredKey::into_record).transpose()?;
         tx.commit().await.map_err(database)?;
         Ok(key)
     }
@@ -88,23 +77,4 @@ impl KeyStore for SqliteCatalog {
             .map_err(database)?;
         Ok(written.rows_affected() == 1)
     }
-}
-
-fn decode(row: &SqliteRow) -> Result<KeyRecord> {
-    let expires_at = match get::<Option<i64>>(row, "expires_at")? {
-        Some(at) => Some(DateTime::from_timestamp_millis(at).ok_or_else(|| damaged("expires_at"))?),
-        None => None,
-    };
-    Ok(KeyRecord {
-        id: get(row, "id")?,
-        hash: get::<&[u8]>(row, "hash")?.try_into().map_err(damaged)?,
-        name: get(row, "name")?,
-        tenant: identifier(get(row, "tenant")?)?,
-        user: get(row, "user")?,
-        groups: parse(get(row, "groups")?)?,
-        scopes: parse(get(row, "scopes")?)?,
-        active: get(row, "active")?,
-        expires_at,
-        created_at: time(row, "created_at")?,
-    })
 }

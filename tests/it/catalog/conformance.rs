@@ -738,3 +738,61 @@ pub(super) async fn stats_count(catalog: Db) {
     claim(&catalog, "c", Work::Process).await;
     assert_eq!(catalog.stats().await.unwrap().oldest_queued, None);
 }
+
+pub(super) async fn ids_sort_by_their_bytes(catalog: Db) {
+    for name in ["b", "a-b", "B", "a.b", "a", "ab", "A", "1"] {
+        put(&catalog, name, "one").await;
+    }
+    let scope = Some(Scope::new(tenant(), readers(&["user:ann"])));
+    for scope in [None, scope] {
+        let (mut listed, mut after) = (Vec::new(), None);
+        loop {
+            let query = ListQuery { status: None, scope: scope.clone(), after, limit: 3 };
+            let page = catalog.list(&tenant(), query).await.unwrap();
+            listed.extend(page.iter().map(|record| record.document_id.to_string()));
+            match page.last() {
+                Some(last) => after = Some(last.document_id.clone()),
+                None => break,
+            }
+        }
+        assert_eq!(listed, ["1", "A", "B", "a", "a-b", "a.b", "ab", "b"]);
+    }
+}
+
+pub(super) async fn one_of_many_puts_makes_the_document(catalog: Db) {
+    const PUTS: usize = 8;
+    for round in 0..10 {
+        let name = format!("doc-{round}");
+        // The same bytes every time, or others every time.
+        let text = |n: usize| if round % 2 == 0 { "one".to_owned() } else { format!("text {n}") };
+        let puts = (0..PUTS).map(|n| {
+            let (catalog, document) = (catalog.clone(), document(&name, &text(n)));
+            tokio::spawn(async move { write(&catalog, document).await })
+        });
+        let puts: Vec<_> = futures::future::join_all(puts).await.into_iter().map(|put| put.unwrap()).collect();
+        let created = puts.iter().filter(|put| matches!(put, Put::Created(_))).count();
+        let unchanged = puts.iter().filter(|put| matches!(put, Put::Unchanged(_))).count();
+        assert_eq!((created, unchanged), (1, if round % 2 == 0 { PUTS - 1 } else { 0 }));
+        let versions = if round % 2 == 0 { 1 } else { PUTS as u64 };
+        assert_eq!(get(&catalog, &name).await.version, versions);
+    }
+}
+
+pub(super) async fn a_caller_that_goes_away_in_the_middle_leaves_no_open_transaction(catalog: Db) {
+    for patience in 0..200 {
+        let going_away = async {
+            for _ in 0..patience {
+                tokio::task::yield_now().await;
+            }
+        };
+        let name = format!("doc-{patience}");
+        tokio::select! {
+            biased;
+            _ = put(&catalog, &name, "one") => {}
+            () = going_away => {}
+        }
+        // Whole or not at all, and the next writer is not in the way of anything.
+        let record = put(&catalog, &name, "one").await;
+        assert_eq!((record.version, record.readers), (1, readers(&["user:ann"])));
+    }
+}
