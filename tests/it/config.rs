@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use rag_api::config::{Config, LoadOptions, Loaded, load, render};
+use rag_api::config::{Config, LoadOptions, Loaded, Secret, load, render};
 use rag_api::error::ErrorKind;
 use rag_api::models::ModelSource;
 use rag_api::{blob, catalog, embedding, llm, rerank, vector_store};
@@ -312,6 +312,20 @@ fn backends_are_chosen_by_the_form_of_their_names() {
     let store = Place::new().env("RAG_VECTOR_DB_URL", "edge:/srv/vectors").env("RAG_VECTOR_DB_COLLECTION", "notes");
     let expected = vector_store::Config::Edge { path: "/srv/vectors".into(), collection: "notes".to_owned() };
     assert_eq!(store.load().vector_store, expected);
+    let qdrant =
+        |url: &str| Place::new().env("RAG_VECTOR_DB_URL", url).env("RAG_VECTOR_DB_API_KEY", "swordfish").load();
+    for (given, url) in [("http://qdrant:6334/", "http://qdrant:6334"), ("https://[::1]:443", "https://[::1]:443")] {
+        let (url, api_key) = (url.to_owned(), Some(Secret::new("swordfish")));
+        let expected = vector_store::Config::Qdrant { url, api_key, collection: "documents".to_owned() };
+        assert_eq!(qdrant(given).vector_store, expected);
+        assert!(!format!("{expected:?}").contains("swordfish"));
+    }
+    for url in
+        ["http://qdrant", "http://:6334", "https://ada:swordfish@qdrant:6334", "http://qdrant:6334/a", "qdrant:6334"]
+    {
+        let line = refused("RAG_VECTOR_DB_URL", url);
+        assert!(line.contains("expected ") && line.contains("http") && !line.contains("swordfish"), "{line}");
+    }
     for name in ["../notes", &"x".repeat(65)] {
         let line = refused("RAG_VECTOR_DB_COLLECTION", name);
         assert!(line.contains("expected 1 to 64 of the characters A-Z a-z 0-9 - _, got"), "{line}");
@@ -353,7 +367,6 @@ fn forms_of_later_versions_are_known_and_refused() {
     let cases = [
         ("RAG_REDIS_URL", "redis://:swordfish@host:6379", "redis:// is", "leave it unset for the in-memory"),
         ("RAG_REDIS_URL", "redis-sentinel://host", "redis-sentinel:// is", "leave it unset for the in-memory"),
-        ("RAG_VECTOR_DB_URL", "http://qdrant:6334", "http:// is", "use edge:PATH"),
         ("RAG_DATABASE_URL", "postgres://rag@db/rag", "postgres:// is", "use sqlite:PATH"),
         ("RAG_STORAGE_URL", "s3://bucket/prefix", "s3:// is", "use file:PATH"),
         ("RAG_EMBEDDING_MODEL", "openai:any", "an openai: embedding model is", "use all-MiniLM-L6-v2"),

@@ -1,6 +1,8 @@
 //! What the tests share: the product, started in this process on a free port, or as the real binary.
 
 pub(crate) mod llm_server;
+#[cfg(feature = "edge")]
+pub(crate) mod qdrant_server;
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
