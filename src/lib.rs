@@ -61,7 +61,7 @@
 //! | what a language model sends | `max_output_tokens`; 1 MiB an event | [`llm`] |
 //! | second tries | 10 a second beside a fifth of the first ones | [`resilience`] |
 //! | a request to Qdrant | 256 points or 3 MiB that are written, 256 ids that are read, 64 MiB of an answer; 4 s for one that reads, 30 s for one that writes; two connections, 3 s to make one | `vector_store/qdrant` |
-| calls of the embedded store | one writer, as many searches as cores, one optimization; callers wait | `vector_store/edge` |
+//! | calls of the embedded store | one writer, as many searches as cores, one optimization; callers wait | `vector_store/edge` |
 //! | its log | 32 MiB, then the segments are written out; files of 4 MiB, 256 points an entry | `vector_store/edge` |
 //! | counts of terms | the words of tenants with 10,000 points or more | `vector_store/edge/terms` |
 //! | connections to SQLite | one writer, four readers, 5 s to get one; a log of 64 MiB is cut | `catalog/sqlite` |

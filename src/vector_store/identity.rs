@@ -20,12 +20,7 @@ pub(super) struct Identity {
 impl Identity {
     /// That of vectors which are made now.
     pub(super) fn of(model: &EmbeddingModel) -> Self {
-        Self {
-            format: FORMAT,
-            bm25: bm25::REVISION,
-            embedding_model: model.name.clone(),
-            dimensions: model.dimensions,
-        }
+        Self { format: FORMAT, bm25: bm25::REVISION, embedding_model: model.name.clone(), dimensions: model.dimensions }
     }
 
     /// Why a collection with this identity cannot be used for vectors of `wanted`, after the collection's name.

@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::{DENSE, SPARSE};
 use crate::error::{Error, ErrorKind, Result};
-use crate::vector_store::payload::{self, Fields};
 use crate::vector_store::Point;
+use crate::vector_store::payload::{self, Fields};
 
 /// The engine's form of a point. A text without terms has no sparse vector.
 pub(super) fn to_edge(point: Point) -> Result<PointStructPersisted> {

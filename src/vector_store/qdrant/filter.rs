@@ -19,7 +19,10 @@ pub(super) fn access(scope: &Scope) -> Option<QdrantFilter> {
     if principals.is_empty() {
         return None;
     }
-    Some(QdrantFilter::must([equals(key::TENANT, scope.tenant().as_str()), Condition::matches(key::PRINCIPALS, principals)]))
+    Some(QdrantFilter::must([
+        equals(key::TENANT, scope.tenant().as_str()),
+        Condition::matches(key::PRINCIPALS, principals),
+    ]))
 }
 
 /// What a search may see; `None`: nothing at all, do not ask.

@@ -22,7 +22,8 @@ const MAX_BYTES: usize = 3 << 20;
 pub(super) fn to_qdrant(point: Point) -> Result<PointStruct> {
     let id = PointId::from(point.id().to_string());
     let fields = payload::of_point(&point)?;
-    let mut vectors = HashMap::from([(DENSE.to_owned(), named(vector::Vector::Dense(DenseVector { data: point.dense })))]);
+    let mut vectors =
+        HashMap::from([(DENSE.to_owned(), named(vector::Vector::Dense(DenseVector { data: point.dense })))]);
     if !point.sparse.indices.is_empty() {
         let sparse = SparseVector { indices: point.sparse.indices, values: point.sparse.values };
         vectors.insert(SPARSE.to_owned(), named(vector::Vector::Sparse(sparse)));

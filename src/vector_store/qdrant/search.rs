@@ -67,7 +67,8 @@ impl<'a> Branches<'a> {
     }
 
     async fn ask(&self, fetch: usize) -> Result<[Vec<Hit>; 2]> {
-        let idf = SearchParams { idf: Some(IdfParams { corpus: Some(self.corpus.clone()) }), ..SearchParams::default() };
+        let idf =
+            SearchParams { idf: Some(IdfParams { corpus: Some(self.corpus.clone()) }), ..SearchParams::default() };
         let dense = self.dense.as_ref().map(|vector| self.branch(DENSE, vector, None, fetch));
         let sparse = self.sparse.as_ref().map(|vector| self.branch(SPARSE, vector, Some(idf), fetch));
         let (has_dense, has_sparse) = (dense.is_some(), sparse.is_some());

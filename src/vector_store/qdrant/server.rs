@@ -132,8 +132,11 @@ impl Server {
         let url = &self.url;
         let is_rest = url.ends_with(REST_PORT);
         if causes(status).contains("frame with invalid size") || causes(status).contains("http2 error") {
-            let slip = if is_rest { "6333 is its port for REST, that for gRPC is 6334" } else { "is that its gRPC port?" };
-            return Some(Error::config(format!("what answers at {url} in RAG_VECTOR_DB_URL does not speak gRPC: {slip}")));
+            let slip =
+                if is_rest { "6333 is its port for REST, that for gRPC is 6334" } else { "is that its gRPC port?" };
+            return Some(Error::config(format!(
+                "what answers at {url} in RAG_VECTOR_DB_URL does not speak gRPC: {slip}"
+            )));
         }
         is_rest.then(|| {
             let message = format!("the vector store at {url} cannot be used now (its port for gRPC is 6334, not 6333)");
@@ -155,9 +158,10 @@ fn causes(error: &dyn std::error::Error) -> String {
 }
 
 fn header(key: &Secret) -> Result<MetadataValue<Ascii>> {
-    let mut value: MetadataValue<Ascii> = key.expose().parse().map_err(|_| {
-        Error::config("RAG_VECTOR_DB_API_KEY must be ASCII without control characters")
-    })?;
+    let mut value: MetadataValue<Ascii> = key
+        .expose()
+        .parse()
+        .map_err(|_| Error::config("RAG_VECTOR_DB_API_KEY must be ASCII without control characters"))?;
     value.set_sensitive(true);
     Ok(value)
 }
