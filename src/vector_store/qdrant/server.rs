@@ -34,6 +34,9 @@ const MAX_ANSWER: usize = 64 << 20;
 /// Qdrant's port for REST, which is often taken for that of gRPC.
 const REST_PORT: &str = ":6333";
 
+/// What the HTTP/2 library says of an answer in another protocol, such as HTTP/1.
+const NOT_HTTP2: &str = "frame with invalid size";
+
 type Keyed = InterceptedService<Channel, ApiKey>;
 
 /// A Qdrant server, by two connections: a bulk of points that is written holds up no search. Both are made when they are
@@ -112,9 +115,7 @@ impl Server {
         let error = match status.code() {
             // Qdrant says `internal` of everything that went wrong within it; tonic says `unknown` of broken connections.
             Code::Unavailable | Code::Aborted | Code::ResourceExhausted | Code::Internal | Code::Unknown => {
-                self.speaks_another_protocol(&status).unwrap_or_else(|| {
-                    Error::new(ErrorKind::Unavailable, format!("the vector store at {url} cannot be used now"))
-                })
+                self.unusable(&status)
             }
             Code::DeadlineExceeded | Code::Cancelled => {
                 Error::new(ErrorKind::Timeout, format!("the vector store at {url} took too long"))
@@ -127,21 +128,14 @@ impl Server {
         error.with_source(status)
     }
 
-    /// What answers there is not gRPC, or nothing answers and the port is the wrong one.
-    fn speaks_another_protocol(&self, status: &Status) -> Option<Error> {
+    /// Nothing answers there, or something in another protocol, which a restart will not teach it.
+    fn unusable(&self, status: &Status) -> Error {
         let url = &self.url;
-        let is_rest = url.ends_with(REST_PORT);
-        if causes(status).contains("frame with invalid size") || causes(status).contains("http2 error") {
-            let slip =
-                if is_rest { "6333 is its port for REST, that for gRPC is 6334" } else { "is that its gRPC port?" };
-            return Some(Error::config(format!(
-                "what answers at {url} in RAG_VECTOR_DB_URL does not speak gRPC: {slip}"
-            )));
+        let hint = if url.ends_with(REST_PORT) { " (6333 is its port for REST, and 6334 that for gRPC)" } else { "" };
+        match causes(status).contains(NOT_HTTP2) {
+            true => Error::config(format!("what answers at {url}, RAG_VECTOR_DB_URL, does not speak gRPC{hint}")),
+            false => Error::new(ErrorKind::Unavailable, format!("the vector store at {url} cannot be used now{hint}")),
         }
-        is_rest.then(|| {
-            let message = format!("the vector store at {url} cannot be used now (its port for gRPC is 6334, not 6333)");
-            Error::new(ErrorKind::Unavailable, message)
-        })
     }
 }
 

@@ -13,12 +13,15 @@ use rag_api::document::Scope;
 use rag_api::embedding::EmbeddingModel;
 use rag_api::error::{Error, ErrorKind};
 use rag_api::vector_store::{self, ChunkPage, Config, Point, SearchQuery, VectorStore, Versions};
+use reqwest::Method;
+use serde_json::{Value, json};
 use tokio::net::TcpSocket;
 use tonic::transport::Channel;
 use uuid::Uuid;
 
 use super::conformance::{DIMENSIONS, point, vector};
 use super::{count, model};
+use crate::support::TestApp;
 use crate::support::qdrant_server::{Fault, Options, QdrantServer, SHARED};
 
 /// A store in a collection of its own, which goes with it.
@@ -344,5 +347,29 @@ async fn a_port_that_does_not_speak_grpc_is_named() {
         }
     });
     let error = refused(&url, &model()).await;
-    assert!(error.message().contains("RAG_VECTOR_DB_URL does not speak gRPC"), "{error}");
+    assert!(error.message().contains("RAG_VECTOR_DB_URL, does not speak gRPC"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_product_runs_on_it() {
+    let server = QdrantServer::start(Options { api_key: Some("right-key"), ..Options::default() });
+    let changes = [("RAG_VECTOR_DB_URL", &*server.url), ("RAG_VECTOR_DB_API_KEY", "right-key")];
+    let app = TestApp::start_with(&changes).await;
+    let document =
+        json!({"document_id": "rules", "text": "Invoices are kept for ten years.", "metadata": {"year": 2023}});
+    app.index(&app.admin_key, &document).await;
+    let question = json!({"query": "How long are invoices kept?", "filters": {"year": {"$gte": 2023}}});
+    let (status, found) = app.post(&app.admin_key, "/v1/search", &question).await;
+    assert_eq!((status, &found["results"][0]["document_id"]), (200, &json!("rules")), "{found}");
+    let (status, chunks) = app.get(&app.admin_key, "/v1/documents/rules/chunks").await;
+    assert_eq!((status, &chunks["chunks"][0]["text"]), (200, &json!("Invoices are kept for ten years.")), "{chunks}");
+    let stranger = app.create_key("eve", &[], &["query"]).await;
+    let (_, found) = app.post(&stranger, "/v1/search", &question).await;
+    assert_eq!(found["results"], json!([]), "{found}");
+    let (status, _) = app.send(&app.admin_key, Method::DELETE, "/v1/documents/rules", &Value::Null).await;
+    assert!(status < 300, "{status}");
+    let (_, found) = app.post(&app.admin_key, "/v1/search", &question).await;
+    assert_eq!(found["results"], json!([]), "{found}");
+    app.stop().await;
+    assert!(server.calls("query_batch").len() >= 2);
 }
