@@ -360,16 +360,16 @@ async fn the_product_runs_on_it() {
     app.index(&app.admin_key, &document).await;
     let question = json!({"query": "How long are invoices kept?", "filters": {"year": {"$gte": 2023}}});
     let (status, found) = app.post(&app.admin_key, "/v1/search", &question).await;
-    assert_eq!((status, &found["results"][0]["document_id"]), (200, &json!("rules")), "{found}");
+    assert_eq!((status, &found["sources"][0]["document_id"]), (200, &json!("rules")), "{found}");
     let (status, chunks) = app.get(&app.admin_key, "/v1/documents/rules/chunks").await;
     assert_eq!((status, &chunks["chunks"][0]["text"]), (200, &json!("Invoices are kept for ten years.")), "{chunks}");
     let stranger = app.create_key("eve", &[], &["query"]).await;
     let (_, found) = app.post(&stranger, "/v1/search", &question).await;
-    assert_eq!(found["results"], json!([]), "{found}");
+    assert_eq!(found["sources"], json!([]), "{found}");
     let (status, _) = app.send(&app.admin_key, Method::DELETE, "/v1/documents/rules", &Value::Null).await;
     assert!(status < 300, "{status}");
     let (_, found) = app.post(&app.admin_key, "/v1/search", &question).await;
-    assert_eq!(found["results"], json!([]), "{found}");
+    assert_eq!(found["sources"], json!([]), "{found}");
     app.stop().await;
     assert!(server.calls("query_batch").len() >= 2);
 }
