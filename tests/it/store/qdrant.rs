@@ -334,6 +334,17 @@ async fn a_server_that_comes_late_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_ends_is_made_again() {
+    let mut server = QdrantServer::start(Options::default());
+    let store = opened(&server).await;
+    for i in 0..5 {
+        store.upsert(vec![point("a", 1, i, "invoice")]).await.unwrap();
+        server.restart();
+        assert_eq!(count(&*store).await, i as usize + 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_port_that_does_not_speak_grpc_is_named() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

@@ -116,6 +116,7 @@ impl State {
 pub(crate) struct QdrantServer {
     pub(crate) url: String,
     state: Arc<State>,
+    listener: std::net::TcpListener,
     stop: CancellationToken,
 }
 
@@ -134,9 +135,21 @@ impl QdrantServer {
             faults: Mutex::default(),
             calls: Mutex::default(),
         });
-        let stop = CancellationToken::new();
-        RUNTIME.spawn(serve(listener, state.clone(), stop.clone()));
-        Self { url, state, stop }
+        let server = Self { url, state, listener, stop: CancellationToken::new() };
+        server.run();
+        server
+    }
+
+    fn run(&self) {
+        let listener = self.listener.try_clone().expect("a socket");
+        RUNTIME.spawn(serve(listener, self.state.clone(), self.stop.clone()));
+    }
+
+    /// Ends every connection; what was written stays.
+    pub(crate) fn restart(&mut self) {
+        self.stop.cancel();
+        self.stop = CancellationToken::new();
+        self.run();
     }
 
     /// Lets the call of a method fail that comes after `after` others of it, counted from now.
