@@ -5,8 +5,8 @@ use std::sync::Arc;
 use qdrant_client::qdrant::collections_client::CollectionsClient;
 use qdrant_client::qdrant::points_client::PointsClient;
 use qdrant_client::qdrant::{
-    CreateCollection, DeleteCollection, Distance, Filter as QdrantFilter, PointStruct, QueryPoints, UpdateStatus,
-    UpsertPoints, VectorParams, VectorParamsMap, VectorsConfig, WriteOrderingType, vectors_config,
+    CreateCollection, DeleteCollection, Distance, Filter as QdrantFilter, PointStruct, Query, QueryPoints,
+    UpdateStatus, UpsertPoints, VectorParams, VectorParamsMap, VectorsConfig, WriteOrderingType, vectors_config,
 };
 use rag_api::config::Secret;
 use rag_api::document::Scope;
@@ -87,7 +87,7 @@ async fn raw(server: &QdrantServer) -> PointsClient<Channel> {
 async fn raw_count(server: &QdrantServer, filter: Option<QdrantFilter>) -> usize {
     let query = QueryPoints {
         collection_name: "documents".to_owned(),
-        query: Some(vector(1).into()),
+        query: Some(Query::new_nearest(vector(1))),
         using: Some("dense".to_owned()),
         filter,
         limit: Some(10_000),

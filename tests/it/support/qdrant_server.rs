@@ -21,6 +21,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 use collection::Collection;
@@ -190,7 +191,7 @@ async fn serve(listener: std::net::TcpListener, state: Arc<State>, stop: Cancell
         .add_service(HealthServer::new(Health(state)))
         .add_service(InterceptedService::new(collections, check))
         .add_service(InterceptedService::new(points, check))
-        .serve_with_incoming_shutdown(tokio_stream::wrappers::TcpListenerStream::new(listener), stop.cancelled_owned())
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener), stop.cancelled_owned())
         .await
         .expect("it serves");
 }
