@@ -34,13 +34,13 @@ const WORDS: [&str; 12] = [
     "tax",
     "🧾",
 ];
-const READERS: [&str; 5] = ["user:ada", "user:bob", "group:finance", "group:法", "public"];
+const READERS: [&str; 4] = ["user:ada", "user:bob", "group:finance", "public"];
 
 type Stores = [Arc<dyn VectorStore>; 2];
 
 fn readers(random: &mut StdRng) -> Vec<Principal> {
     let number = random.random_range(0..4);
-    READERS.choose_multiple(random, number).filter_map(|name| name.parse().ok()).collect()
+    READERS.choose_multiple(random, number).map(|name| name.parse().unwrap()).collect()
 }
 
 fn text(random: &mut StdRng, words: usize) -> String {
