@@ -37,7 +37,7 @@ const REST_PORT: &str = ":6333";
 /// What the HTTP/2 library says of an answer in another protocol, such as HTTP/1.
 const NOT_HTTP2: &str = "frame with invalid size";
 
-type Keyed = InterceptedService<Channel, ApiKey>;
+pub(super) type Keyed = InterceptedService<Channel, ApiKey>;
 
 /// A Qdrant server, by two connections: a bulk of points that is written holds up no search. Both are made when they are
 /// first needed, and again when they broke.
@@ -52,7 +52,7 @@ pub(super) struct Server {
 
 /// Adds the key to every call.
 #[derive(Debug, Clone)]
-struct ApiKey(Option<MetadataValue<Ascii>>);
+pub(super) struct ApiKey(Option<MetadataValue<Ascii>>);
 
 impl Interceptor for ApiKey {
     fn call(&mut self, mut request: Request<()>) -> std::result::Result<Request<()>, Status> {
