@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::config::Secret;
 use crate::document::{Chunk, DocumentId, Metadata, Passage, Principal, Scope, TenantId, Version, point_id};
 use crate::embedding::EmbeddingModel;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::resilience;
 use crate::retrieve::filter::Filter;
 
@@ -198,18 +198,15 @@ pub enum Config {
 
 /// Opens the configured store for vectors of `model`. Blocks while a local store loads. A server that cannot be reached
 /// does not stop the start: the store works once it is there, and [`VectorStore::check`] says so. What is wrong for good
-/// (a key, a collection of another model, a server that is too old) does, with [`ErrorKind::Config`].
+/// (a key, a collection of another model, a server that is too old) does, with
+/// [`crate::error::ErrorKind::Config`].
 pub async fn build(config: &Config, model: &EmbeddingModel) -> Result<Arc<dyn VectorStore>> {
     match config {
         Config::Edge { path, collection } => open_edge(path, collection, model),
         Config::Qdrant { url, api_key, collection } => {
             refuse_odd(collection)?;
             let store = qdrant::QdrantStore::new(url, api_key.as_ref(), collection, model)?;
-            match store.check().await {
-                Err(error) if error.kind() == ErrorKind::Config => return Err(error),
-                Err(error) => tracing::warn!(error = error.chain(), "the vector store cannot be reached yet"),
-                Ok(()) => {}
-            }
+            store.start().await?;
             Ok(resilience::retrying_store(Arc::new(store)))
         }
     }

@@ -64,6 +64,21 @@ impl QdrantStore {
         })
     }
 
+    /// Looks at the server when the process starts. What may pass is a warning, and what is wrong for good an error.
+    pub async fn start(&self) -> Result<()> {
+        let Err(error) = self.check().await else { return Ok(()) };
+        if error.kind() == ErrorKind::Config {
+            return Err(error);
+        }
+        if self.server.is_rest().await {
+            let url = self.server.url();
+            let slip = format!("RAG_VECTOR_DB_URL: {url} is Qdrant's REST, and its gRPC (port 6334) is needed");
+            return Err(Error::config(slip).with_source(error));
+        }
+        tracing::warn!(error = error.chain(), "the vector store cannot be used yet");
+        Ok(())
+    }
+
     /// The server, once the collection is there.
     async fn server(&self) -> Result<&Server> {
         self.checked.get_or_try_init(|| schema::ensure(&self.server, &self.collection, &self.model)).await?;

@@ -208,8 +208,14 @@ fn a_wrong_value_stops_the_start_with_name_source_and_what_is_allowed() {
 /// Each setting that `config/default.toml` has is read: a value that nothing can be is refused by its name.
 #[test]
 fn no_setting_is_ignored() {
-    let anything_goes =
-        ["RAG_COHERE_API_KEY", "RAG_MODELS_DIR", "RAG_ONNX_RUNTIME", "RAG_OPENAI_API_KEY", "RAG_PDFIUM_LIBRARY"];
+    let anything_goes = [
+        "RAG_COHERE_API_KEY",
+        "RAG_MODELS_DIR",
+        "RAG_ONNX_RUNTIME",
+        "RAG_OPENAI_API_KEY",
+        "RAG_PDFIUM_LIBRARY",
+        "RAG_VECTOR_DB_API_KEY",
+    ];
     let loaded = Place::new().try_load().unwrap();
     assert!(loaded.settings.len() > 40);
     for setting in loaded.settings {

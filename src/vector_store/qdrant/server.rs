@@ -31,12 +31,6 @@ pub(super) const WRITE_LIMIT: Duration = Duration::from_secs(30);
 /// Largest answer: 10,000 hits are 1 MiB, 1,000 chunks a few.
 const MAX_ANSWER: usize = 64 << 20;
 
-/// Qdrant's port for REST, which is often taken for that of gRPC.
-const REST_PORT: &str = ":6333";
-
-/// What the HTTP/2 library says of an answer in another protocol, such as HTTP/1.
-const NOT_HTTP2: &str = "frame with invalid size";
-
 pub(super) type Keyed = InterceptedService<Channel, ApiKey>;
 
 /// A Qdrant server, by two connections: a bulk of points that is written holds up no search. Both are made when they are
@@ -113,11 +107,17 @@ impl Server {
     fn failed(&self, status: Status) -> Error {
         let url = &self.url;
         let error = match status.code() {
-            // Qdrant says `internal` of everything that went wrong within it; tonic says `unknown` of broken connections.
-            Code::Unavailable | Code::Aborted | Code::ResourceExhausted | Code::Internal | Code::Unknown => {
-                self.unusable(&status)
+            // Qdrant says `internal` of everything that went wrong within it; tonic says `unknown` or `cancelled` of
+            // connections that ended.
+            Code::Unavailable
+            | Code::Aborted
+            | Code::Cancelled
+            | Code::ResourceExhausted
+            | Code::Internal
+            | Code::Unknown => {
+                Error::new(ErrorKind::Unavailable, format!("the vector store at {url} cannot be used now"))
             }
-            Code::DeadlineExceeded | Code::Cancelled => {
+            Code::DeadlineExceeded => {
                 Error::new(ErrorKind::Timeout, format!("the vector store at {url} took too long"))
             }
             Code::Unauthenticated | Code::PermissionDenied => Error::config(format!(
@@ -128,27 +128,14 @@ impl Server {
         error.with_source(status)
     }
 
-    /// Nothing answers there, or something in another protocol, which a restart will not teach it.
-    fn unusable(&self, status: &Status) -> Error {
-        let url = &self.url;
-        let hint = if url.ends_with(REST_PORT) { " (6333 is its port for REST, and 6334 that for gRPC)" } else { "" };
-        match causes(status).contains(NOT_HTTP2) {
-            true => Error::config(format!("what answers at {url}, RAG_VECTOR_DB_URL, does not speak gRPC{hint}")),
-            false => Error::new(ErrorKind::Unavailable, format!("the vector store at {url} cannot be used now{hint}")),
-        }
+    /// Whether it is Qdrant's REST that answers there: port 6333 for 6334 is the usual slip.
+    pub(super) async fn is_rest(&self) -> bool {
+        let client = reqwest::Client::builder().timeout(CONNECT_LIMIT).no_proxy().build();
+        let Ok(client) = client else { return false };
+        let Ok(mut answer) = client.get(&self.url).send().await else { return false };
+        let beginning = answer.chunk().await.ok().flatten().unwrap_or_default();
+        memchr::memmem::find(&beginning, b"qdrant").is_some()
     }
-}
-
-/// The messages of an error and of all behind it.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 fn header(key: &Secret) -> Result<MetadataValue<Ascii>> {

@@ -21,8 +21,8 @@ use uuid::Uuid;
 
 use super::conformance::{DIMENSIONS, point, vector};
 use super::{count, model};
-use crate::support::TestApp;
 use crate::support::qdrant_server::{Fault, Options, QdrantServer, SHARED};
+use crate::support::{TestApp, install_tls};
 
 /// A store in a collection of its own, which goes with it.
 pub(super) struct Opened {
@@ -54,6 +54,8 @@ fn server_url() -> String {
 }
 
 fn config(url: &str, collection: &str) -> Config {
+    // The store asks a server that is not there by HTTP.
+    install_tls();
     Config::Qdrant { url: url.to_owned(), api_key: None, collection: collection.to_owned() }
 }
 
@@ -345,20 +347,23 @@ async fn a_connection_that_ends_is_made_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_port_that_does_not_speak_grpc_is_named() {
+async fn the_port_of_rest_is_named() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         while let Ok((mut stream, _)) = listener.accept().await {
-            let mut head = [0; 64];
-            let _ = stream.read(&mut head).await;
-            let _ =
-                stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+            let mut request = [0; 4096];
+            let read = stream.read(&mut request).await.unwrap_or(0);
+            let answer = match request[..read].starts_with(b"GET / HTTP/1.1\r\n") {
+                true => "HTTP/1.1 200 OK\r\ncontent-length: 41\r\n\r\n{\"title\":\"qdrant - vector search engine\"}",
+                false => "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            };
+            let _ = stream.write_all(answer.as_bytes()).await;
         }
     });
     let error = refused(&url, &model()).await;
-    assert!(error.message().contains("RAG_VECTOR_DB_URL, does not speak gRPC"), "{error}");
+    assert!(error.message().contains("is Qdrant's REST") && error.message().contains("6334"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
