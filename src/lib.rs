@@ -31,7 +31,7 @@
 //!    [`ingest::Ingester`]; the command line's `ingest` and `query` go through HTTP.
 //! 5. A seam with several backends has one conformance suite (`tests/it`), which every backend runs. The embedded backend
 //!    is a product feature, never a mock.
-//! 6. Retries and breakers are wrappers round a trait, stacked in [`app`], never an `if` inside a backend.
+//! 6. Retries and breakers are wrappers round a trait, stacked in [`app`] or a `build`, never an `if` inside a backend.
 //! 7. No search without a scope: [`vector_store::VectorStore::search`] takes a [`document::Scope`].
 //! 8. What runs is what was configured, or the start fails with one line.
 //!
