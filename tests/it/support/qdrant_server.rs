@@ -191,7 +191,7 @@ async fn serve(listener: std::net::TcpListener, state: Arc<State>, stop: Cancell
         .add_service(HealthServer::new(Health(state)))
         .add_service(InterceptedService::new(collections, check))
         .add_service(InterceptedService::new(points, check))
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener), stop.cancelled_owned())
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop.cancelled_owned())
         .await
         .expect("it serves");
 }
