@@ -61,7 +61,7 @@ impl App {
         }
         let reranker = rerank::build(&config.rerank, &config.models, &embedder)?;
         let embedder = resilience::retrying_embedder(embedder);
-        let store = Arc::new(MeteredStore::new(vector_store::build(&config.vector_store, &model)?));
+        let store = Arc::new(MeteredStore::new(vector_store::build(&config.vector_store, &model).await?));
         let store = resilience::breaking_store(store);
         let catalog = catalog::build(&config.catalog).await?;
         let blobs = blob::build(&config.blob).await?;

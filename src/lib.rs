@@ -31,7 +31,7 @@
 //!    [`ingest::Ingester`]; the command line's `ingest` and `query` go through HTTP.
 //! 5. A seam with several backends has one conformance suite (`tests/it`), which every backend runs. The embedded backend
 //!    is a product feature, never a mock.
-//! 6. Retries and breakers are wrappers round a trait, stacked in [`app`], never an `if` inside a backend.
+//! 6. Retries and breakers are wrappers round a trait, stacked in [`app`] or a `build`, never an `if` inside a backend.
 //! 7. No search without a scope: [`vector_store::VectorStore::search`] takes a [`document::Scope`].
 //! 8. What runs is what was configured, or the start fails with one line.
 //!
@@ -61,6 +61,7 @@
 //! | passages' token vectors | `late_interaction_cache_bytes` | [`rerank`] |
 //! | what a language model sends | `max_output_tokens`; 1 MiB an event | [`llm`] |
 //! | second tries | 10 a second beside a fifth of the first ones | [`resilience`] |
+//! | a request to Qdrant | 256 points or 3 MiB that are written, 256 ids that are read, 64 MiB of an answer; 4 s for one that reads, 30 s for one that writes; two connections, 3 s to make one | `vector_store/qdrant` |
 //! | calls of the embedded store | one writer, as many searches as cores, one optimization; callers wait | `vector_store/edge` |
 //! | its log | 32 MiB, then the segments are written out; files of 4 MiB, 256 points an entry | `vector_store/edge` |
 //! | counts of terms | the words of tenants with 10,000 points or more | `vector_store/edge/terms` |

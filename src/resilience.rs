@@ -10,6 +10,7 @@ pub mod breaker_store;
 pub mod fallback_limiter;
 pub mod retry;
 pub mod retrying_embedder;
+pub mod retrying_store;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub use breaker_store::BreakerStore;
 pub use fallback_limiter::FallbackLimiter;
 pub use retry::Retry;
 pub use retrying_embedder::RetryingEmbedder;
+pub use retrying_store::RetryingStore;
 
 use tokio::time::Instant;
 
@@ -71,6 +73,14 @@ impl Deadline {
 pub fn retrying_embedder(inner: Arc<dyn Embedder>) -> Arc<dyn Embedder> {
     let retry = Retry::new("embedding", retry::Policy::default());
     Arc::new(RetryingEmbedder::new(inner, retry, Duration::from_secs(5)))
+}
+
+/// A vector store over a network that tries again: 3 tries, of a search within 2 s (it has 5 s, and a lost connection is
+/// noticed at once), of a change within 30 s.
+pub fn retrying_store(inner: Arc<dyn VectorStore>) -> Arc<dyn VectorStore> {
+    let policy = retry::Policy { base: Duration::from_millis(200), cap: Duration::from_secs(2), ..Default::default() };
+    let (reads, writes) = (Duration::from_secs(2), Duration::from_secs(30));
+    Arc::new(RetryingStore::new(inner, Retry::new("vector_store", policy), reads, writes))
 }
 
 /// A vector store behind a breaker for searches and one for changes. A search has 5 s, so one that took 4 has hung.

@@ -3,7 +3,11 @@
 pub mod bm25;
 #[cfg(feature = "edge")]
 pub mod edge;
+mod identity;
 pub mod metered;
+mod payload;
+pub mod qdrant;
+mod ranking;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,9 +16,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use uuid::Uuid;
 
+use crate::config::Secret;
 use crate::document::{Chunk, DocumentId, Metadata, Passage, Principal, Scope, TenantId, Version, point_id};
 use crate::embedding::EmbeddingModel;
 use crate::error::{Error, Result};
+use crate::resilience;
 use crate::retrieve::filter::Filter;
 
 /// A sparse vector: token hashes and their weights, made by [`bm25::Bm25`].
@@ -179,12 +185,30 @@ pub enum Config {
         /// The collection.
         collection: String,
     },
+    /// Qdrant, by gRPC.
+    Qdrant {
+        /// `http(s)://HOST:PORT`.
+        url: String,
+        /// Its key, if it wants one.
+        api_key: Option<Secret>,
+        /// The collection.
+        collection: String,
+    },
 }
 
-/// Opens the configured store for vectors of `model`. Blocks while a local store loads.
-pub fn build(config: &Config, model: &EmbeddingModel) -> Result<Arc<dyn VectorStore>> {
+/// Opens the configured store for vectors of `model`. Blocks while a local store loads. A server that cannot be reached
+/// does not stop the start: the store works once it is there, and [`VectorStore::check`] says so. What is wrong for good
+/// (a key, a collection of another model, a server that is too old) does, with
+/// [`crate::error::ErrorKind::Config`].
+pub async fn build(config: &Config, model: &EmbeddingModel) -> Result<Arc<dyn VectorStore>> {
     match config {
         Config::Edge { path, collection } => open_edge(path, collection, model),
+        Config::Qdrant { url, api_key, collection } => {
+            refuse_odd(collection)?;
+            let store = qdrant::QdrantStore::new(url, api_key.as_ref(), collection, model)?;
+            store.start().await?;
+            Ok(resilience::retrying_store(Arc::new(store)))
+        }
     }
 }
 
@@ -197,10 +221,15 @@ pub(crate) fn is_collection_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.chars().all(sane)
 }
 
-fn open_edge(path: &std::path::Path, collection: &str, model: &EmbeddingModel) -> Result<Arc<dyn VectorStore>> {
-    if !is_collection_name(collection) {
-        return Err(Error::config(format!("RAG_VECTOR_DB_COLLECTION must be {COLLECTION_NAME}")));
+fn refuse_odd(collection: &str) -> Result<()> {
+    match is_collection_name(collection) {
+        true => Ok(()),
+        false => Err(Error::config(format!("RAG_VECTOR_DB_COLLECTION must be {COLLECTION_NAME}"))),
     }
+}
+
+fn open_edge(path: &std::path::Path, collection: &str, model: &EmbeddingModel) -> Result<Arc<dyn VectorStore>> {
+    refuse_odd(collection)?;
     #[cfg(feature = "edge")]
     {
         Ok(Arc::new(edge::EdgeStore::open(&path.join(collection), model)?))

@@ -61,7 +61,7 @@ impl Library {
     /// Opens the stores of a folder.
     pub(crate) async fn open(config: &Config) -> Result<Self> {
         Ok(Self {
-            store: vector_store::build(&config.vector_store, &model()?)?,
+            store: vector_store::build(&config.vector_store, &model()?).await?,
             catalog: catalog::build(&config.catalog).await?,
             bm25: Bm25::new()?,
         })

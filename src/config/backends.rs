@@ -138,19 +138,30 @@ fn redis(settings: &Settings) -> Result<Option<crate::redis::Config>> {
 
 pub(super) fn vector_store(settings: &Settings) -> Result<vector_store::Config> {
     let name = "vector_db_url";
-    let expected = "edge:PATH";
+    let expected = "edge:PATH, or http(s)://HOST:PORT of Qdrant's gRPC (port 6334)";
     let url = settings.text(name, expected)?;
-    for scheme in ["http://", "https://"] {
-        if url.starts_with(scheme) {
-            return Err(settings.unsupported(name, scheme, "use edge:PATH, the embedded store"));
-        }
-    }
-    let path = local_path(url, "edge:").ok_or_else(|| settings.unexpected(name, expected))?;
     let collection = settings.text("vector_db_collection", COLLECTION_NAME)?;
     if !is_collection_name(collection) {
         return Err(settings.unexpected("vector_db_collection", COLLECTION_NAME));
     }
-    Ok(vector_store::Config::Edge { path, collection: collection.to_owned() })
+    let collection = collection.to_owned();
+    let api_key = settings.secret("vector_db_api_key")?;
+    if url.starts_with("http://") || url.starts_with("https://") {
+        let url = http_url(settings, name)?;
+        return match has_port(&url) {
+            true => Ok(vector_store::Config::Qdrant { url, api_key, collection }),
+            false => Err(settings.unexpected(name, expected)),
+        };
+    }
+    let path = local_path(url, "edge:").ok_or_else(|| settings.unexpected(name, expected))?;
+    Ok(vector_store::Config::Edge { path, collection })
+}
+
+/// Whether a URL is scheme, host and port, and nothing else. (A user and a password are no key of Qdrant's.)
+fn has_port(url: &str) -> bool {
+    let Ok(parsed) = reqwest::Url::parse(url) else { return false };
+    let port = url.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    port && parsed.path() == "/" && parsed.username().is_empty() && parsed.password().is_none()
 }
 
 pub(super) fn catalog(settings: &Settings) -> Result<catalog::Config> {

@@ -26,7 +26,7 @@ const FOREIGN: [&str; 3] = ["RAG_BIN", "RAG_API_KEY", "RAG_URL"];
 const FOREIGN_PREFIXES: [&str; 3] = ["RAG_TEST_", "RAG_API_SERVICE_", "RAG_API_PORT"];
 
 /// Settings that never print.
-pub(super) const SECRETS: [&str; 3] = ["admin_api_key", "cohere_api_key", "openai_api_key"];
+pub(super) const SECRETS: [&str; 4] = ["admin_api_key", "cohere_api_key", "openai_api_key", "vector_db_api_key"];
 /// Settings that may hold a password beside what may print; these, too, can come from a file.
 pub(super) const WITH_PASSWORDS: [&str; 2] = ["database_url", "redis_url"];
 

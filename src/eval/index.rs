@@ -57,7 +57,7 @@ impl Index {
         let folder = tempfile::tempdir().map_err(|error| Error::internal("no temporary folder can be made", error))?;
         let place =
             vector_store::Config::Edge { path: folder.path().join("vectors"), collection: "documents".to_owned() };
-        let store = vector_store::build(&place, models.embedder.model())?;
+        let store = vector_store::build(&place, models.embedder.model()).await?;
         let catalog = catalog::build(&catalog::Config::Sqlite { path: folder.path().join("catalog.db") }).await?;
         let tenant: TenantId = "evaluation".parse()?;
         let job = begin(&*catalog, &tenant).await?;

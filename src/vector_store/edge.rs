@@ -12,7 +12,7 @@ mod fetch;
 mod filter;
 mod identity;
 mod log;
-mod payload;
+mod point;
 #[cfg(test)]
 mod samples;
 mod schema;
@@ -26,8 +26,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use async_trait::async_trait;
 use qdrant_edge::external::ordered_float::OrderedFloat;
 use qdrant_edge::{
-    Condition, EdgeShard, FieldCondition, OperationError, OrderBy, OrderByInterface, PayloadOps, PointInsertOperations,
-    PointOperations, Range, ScrollRequestBuilder, SetPayloadOp, UpdateOperation,
+    Condition, EdgeShard, FieldCondition, OperationError, OrderBy, OrderByInterface, Payload, PayloadOps,
+    PointInsertOperations, PointOperations, Range, ScrollRequestBuilder, SetPayloadOp, UpdateOperation,
 };
 use tokio::sync::{Mutex, Semaphore};
 use uuid::Uuid;
@@ -35,10 +35,10 @@ use uuid::Uuid;
 use crate::document::{Chunk, DocumentId, Scope, TenantId, Version};
 use crate::embedding::EmbeddingModel;
 use crate::error::{Error, ErrorKind, Result};
+use crate::vector_store::payload::{self, key};
 use crate::vector_store::{
     ChunkPage, DocumentAttributes, Found, Point, SearchQuery, SearchResults, VectorStore, Versions,
 };
-use filter::key;
 use search::Searcher;
 use terms::Terms;
 
@@ -164,7 +164,7 @@ impl EdgeStore {
 impl VectorStore for EdgeStore {
     async fn upsert(&self, points: Vec<Point>) -> Result<()> {
         self.terms.written(points.iter().map(|point| (&point.tenant, &point.sparse)));
-        let points = points.into_iter().map(payload::to_edge).collect::<Result<Vec<_>>>()?;
+        let points = points.into_iter().map(point::to_edge).collect::<Result<Vec<_>>>()?;
         let mut points = points.into_iter().peekable();
         while points.peek().is_some() {
             let batch = points.by_ref().take(UPSERT_BATCH).collect();
@@ -244,7 +244,7 @@ impl VectorStore for EdgeStore {
         attributes: &DocumentAttributes,
     ) -> Result<()> {
         let set = SetPayloadOp {
-            payload: payload::attributes(attributes)?,
+            payload: Payload(payload::of_attributes(attributes)),
             points: None,
             filter: Some(filter::document_version(tenant, document, version)),
             key: None,
@@ -275,7 +275,7 @@ impl VectorStore for EdgeStore {
         }
         self.run(&self.searches, move |shard| {
             let (records, _) = shard.scroll(request).map_err(failed)?;
-            records.into_iter().map(|record| payload::chunk(record.payload)).collect()
+            records.into_iter().map(|record| payload::chunk(point::fields(record.payload))).collect()
         })
         .await
     }

@@ -209,8 +209,14 @@ fn a_wrong_value_stops_the_start_with_name_source_and_what_is_allowed() {
 /// Each setting that `config/default.toml` has is read: a value that nothing can be is refused by its name.
 #[test]
 fn no_setting_is_ignored() {
-    let anything_goes =
-        ["RAG_COHERE_API_KEY", "RAG_MODELS_DIR", "RAG_ONNX_RUNTIME", "RAG_OPENAI_API_KEY", "RAG_PDFIUM_LIBRARY"];
+    let anything_goes = [
+        "RAG_COHERE_API_KEY",
+        "RAG_MODELS_DIR",
+        "RAG_ONNX_RUNTIME",
+        "RAG_OPENAI_API_KEY",
+        "RAG_PDFIUM_LIBRARY",
+        "RAG_VECTOR_DB_API_KEY",
+    ];
     let loaded = Place::new().try_load().unwrap();
     assert!(loaded.settings.len() > 40);
     for setting in loaded.settings {
@@ -314,6 +320,20 @@ fn backends_are_chosen_by_the_form_of_their_names() {
     let store = Place::new().env("RAG_VECTOR_DB_URL", "edge:/srv/vectors").env("RAG_VECTOR_DB_COLLECTION", "notes");
     let expected = vector_store::Config::Edge { path: "/srv/vectors".into(), collection: "notes".to_owned() };
     assert_eq!(store.load().vector_store, expected);
+    let qdrant =
+        |url: &str| Place::new().env("RAG_VECTOR_DB_URL", url).env("RAG_VECTOR_DB_API_KEY", "swordfish").load();
+    for (given, url) in [("http://qdrant:6334/", "http://qdrant:6334"), ("https://[::1]:443", "https://[::1]:443")] {
+        let (url, api_key) = (url.to_owned(), Some(Secret::new("swordfish")));
+        let expected = vector_store::Config::Qdrant { url, api_key, collection: "documents".to_owned() };
+        assert_eq!(qdrant(given).vector_store, expected);
+        assert!(!format!("{expected:?}").contains("swordfish"));
+    }
+    for url in
+        ["http://qdrant", "http://:6334", "https://ada:swordfish@qdrant:6334", "http://qdrant:6334/a", "qdrant:6334"]
+    {
+        let line = refused("RAG_VECTOR_DB_URL", url);
+        assert!(line.contains("expected ") && line.contains("http") && !line.contains("swordfish"), "{line}");
+    }
     for name in ["../notes", &"x".repeat(65)] {
         let line = refused("RAG_VECTOR_DB_COLLECTION", name);
         assert!(line.contains("expected 1 to 64 of the characters A-Z a-z 0-9 - _, got"), "{line}");
@@ -373,7 +393,6 @@ fn language_models_form_a_chain() {
 #[test]
 fn forms_of_later_versions_are_known_and_refused() {
     let cases = [
-        ("RAG_VECTOR_DB_URL", "http://qdrant:6334", "http:// is", "use edge:PATH"),
         ("RAG_EMBEDDING_MODEL", "openai:any", "an openai: embedding model is", "use all-MiniLM-L6-v2"),
         ("RAG_EMBEDDING_MODEL", "text-embedding-3-small", "an openai: embedding model is", "use all-MiniLM-L6-v2"),
         ("RAG_RERANKER_MODEL", "cohere:rerank-v3.5", "a cohere: reranker is", "use late-interaction"),

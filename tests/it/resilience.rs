@@ -80,7 +80,7 @@ async fn the_store_breaker_opens_probes_and_closes() {
         let dir = tempfile::tempdir().unwrap();
         let config = vector_store::Config::Edge { path: dir.path().to_owned(), collection: "documents".to_owned() };
         let model = EmbeddingModel { name: "test".to_owned(), dimensions: 4, max_tokens: 8 };
-        let edge = vector_store::build(&config, &model).unwrap();
+        let edge = vector_store::build(&config, &model).await.unwrap();
         let (inner, outer) = (breaker(Duration::ZERO), breaker(open_for));
         let store = BreakerStore::new(edge, inner.clone(), breaker(HOUR));
         let store = BreakerStore::new(Arc::new(store), outer.clone(), breaker(HOUR));

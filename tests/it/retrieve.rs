@@ -55,7 +55,7 @@ impl Library {
         let embedder = embedding::build(&embedding::Config::Local { model, sessions: 1 }, &models_config()).unwrap();
         let vectors =
             vector_store::Config::Edge { path: folder.path().join("vectors"), collection: "documents".to_owned() };
-        let store = vector_store::build(&vectors, embedder.model()).unwrap();
+        let store = vector_store::build(&vectors, embedder.model()).await.unwrap();
         let database = catalog::Config::Sqlite { path: folder.path().join("catalog.db") };
         let catalog = catalog::build(&database).await.unwrap();
         Self { embedder, store, catalog, bm25: Bm25::new().unwrap(), _folder: folder }

@@ -1,7 +1,9 @@
 //! Vector stores: one conformance suite, run by every backend, and what is the backend's own.
 #![cfg(feature = "edge")]
 
+mod agreement;
 mod conformance;
+mod qdrant;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use rag_api::vector_store::{self, Config, SearchQuery, VectorStore, Versions};
 use tempfile::TempDir;
 
 use conformance::{DIMENSIONS, conformance, point, vector};
+use qdrant::qdrant;
 
 /// A store in a folder of its own.
 struct Opened {
@@ -27,9 +30,9 @@ fn config(folder: &Path) -> Config {
     Config::Edge { path: folder.to_owned(), collection: "documents".to_owned() }
 }
 
-fn edge() -> Opened {
+async fn edge() -> Opened {
     let folder = TempDir::new().unwrap();
-    let store = vector_store::build(&config(folder.path()), &model()).unwrap();
+    let store = vector_store::build(&config(folder.path()), &model()).await.unwrap();
     Opened { store, folder }
 }
 
@@ -37,6 +40,12 @@ mod on_edge {
     use super::*;
 
     conformance!(edge);
+}
+
+mod on_qdrant {
+    use super::*;
+
+    conformance!(qdrant);
 }
 
 async fn count(store: &dyn VectorStore) -> usize {
@@ -56,39 +65,40 @@ fn disk_use(folder: &Path) -> u64 {
 
 #[tokio::test]
 async fn what_was_written_is_there_after_a_restart() {
-    let Opened { store, folder } = edge();
+    let Opened { store, folder } = edge().await;
     store.upsert((0..40).map(|i| point("a", 1, i, "invoice")).collect()).await.unwrap();
     drop(store);
     for _ in 0..2 {
-        let store = vector_store::build(&config(folder.path()), &model()).unwrap();
+        let store = vector_store::build(&config(folder.path()), &model()).await.unwrap();
         assert_eq!(count(&*store).await, 40);
     }
 }
 
 #[tokio::test]
 async fn one_process_at_a_time() {
-    let opened = edge();
-    let error = vector_store::build(&config(opened.folder.path()), &model()).unwrap_err();
+    let opened = edge().await;
+    let error = vector_store::build(&config(opened.folder.path()), &model()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(error.message().contains("another process uses the vector store"), "{error}");
 }
 
 #[tokio::test]
 async fn another_model_is_refused() {
-    let Opened { store, folder } = edge();
+    let Opened { store, folder } = edge().await;
     drop(store);
     for other in [
         EmbeddingModel { name: "other-model".to_owned(), ..model() },
         EmbeddingModel { dimensions: DIMENSIONS * 2, ..model() },
     ] {
-        let error = vector_store::build(&config(folder.path()), &other).unwrap_err();
+        let error = vector_store::build(&config(folder.path()), &other).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(error.message().contains("test-model"), "{error}");
         assert!(error.message().contains("RAG_VECTOR_DB_COLLECTION"), "{error}");
         assert!(!error.message().contains('\n'), "{error}");
     }
     let elsewhere = Config::Edge { path: folder.path().to_owned(), collection: "other".to_owned() };
-    vector_store::build(&elsewhere, &EmbeddingModel { name: "other-model".to_owned(), ..model() }).unwrap();
+    let other = EmbeddingModel { name: "other-model".to_owned(), ..model() };
+    vector_store::build(&elsewhere, &other).await.unwrap();
 }
 
 #[tokio::test]
@@ -96,7 +106,8 @@ async fn a_collection_name_stays_in_its_folder() {
     let folder = TempDir::new().unwrap();
     for name in ["", "..", "a/b", "a b", &"x".repeat(65)] {
         let config = Config::Edge { path: folder.path().to_owned(), collection: name.to_owned() };
-        assert_eq!(vector_store::build(&config, &model()).unwrap_err().kind(), ErrorKind::Config, "{name}");
+        let error = vector_store::build(&config, &model()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{name}");
     }
 }
 
@@ -104,7 +115,7 @@ async fn a_collection_name_stays_in_its_folder() {
 async fn disk_use_stays_bounded_over_rewrites() {
     const DOCUMENTS: u32 = 20;
     const CHUNKS: u32 = 100;
-    let Opened { store, folder } = edge();
+    let Opened { store, folder } = edge().await;
     let mut sizes = Vec::new();
     for version in 1..=10 {
         for name in (0..DOCUMENTS).map(|i| format!("d{i}")) {
@@ -121,6 +132,6 @@ async fn disk_use_stays_bounded_over_rewrites() {
     let bound = sizes[0] + 3 * 4 * 1024 * 1024;
     assert!(sizes.iter().all(|size| *size <= bound), "bytes after each rewrite: {sizes:?}");
     drop(store);
-    let store = vector_store::build(&config(folder.path()), &model()).unwrap();
+    let store = vector_store::build(&config(folder.path()), &model()).await.unwrap();
     assert_eq!(count(&*store).await, (DOCUMENTS * CHUNKS) as usize);
 }

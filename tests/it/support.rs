@@ -3,6 +3,8 @@
 pub(crate) mod keeper;
 pub(crate) mod llm_server;
 pub(crate) mod postgres;
+#[cfg(feature = "edge")]
+pub(crate) mod qdrant_server;
 pub(crate) mod redis;
 pub(crate) mod s3;
 

@@ -142,7 +142,7 @@ impl Kept {
         let path = dir.path().join("vectors");
         let config = crate::vector_store::Config::Edge { path, collection: "documents".to_owned() };
         let model = EmbeddingModel { name: "two".to_owned(), dimensions: 2, max_tokens: 8 };
-        let store = crate::vector_store::build(&config, &model).unwrap();
+        let store = crate::vector_store::build(&config, &model).await.unwrap();
         let point = |chunk_idx| {
             let chunk = Chunk { chunk_idx, text: "x".to_owned(), headings: vec![], page: None, start: 0, end: 1 };
             let (title, metadata) = (String::new(), Metadata::new());

@@ -3,10 +3,10 @@
 use qdrant_edge::{EdgeShard, PointId, RetrieveRequest, VectorInternal, VectorStructInternal, WithVector};
 use uuid::Uuid;
 
-use super::{DENSE, SPARSE, failed, payload};
+use super::{DENSE, SPARSE, failed, point};
 use crate::document::Scope;
 use crate::error::Result;
-use crate::vector_store::{Found, SparseVector};
+use crate::vector_store::{Found, SparseVector, payload};
 
 /// What is stored of these points and may be read, in their order.
 pub(super) fn passages(
@@ -22,9 +22,9 @@ pub(super) fn passages(
     };
     let records = shard.retrieve(request).map_err(failed)?.into_iter();
     let found = records.map(|record| {
-        let Some(passage) = payload::passage(record.payload, scope)? else { return Ok(None) };
+        let Some(passage) = payload::passage(point::fields(record.payload), scope)? else { return Ok(None) };
         let cosine = question.zip(record.vector.as_ref()).and_then(|(question, stored)| cosine(question, stored));
-        Ok(Some(Found { id: payload::uuid(record.id)?, cosine, passage }))
+        Ok(Some(Found { id: point::uuid(record.id)?, cosine, passage }))
     });
     found.filter_map(Result::transpose).collect()
 }

@@ -12,17 +12,7 @@ use qdrant_edge::{
 
 use crate::document::{DocumentId, Scope, TenantId, Version};
 use crate::retrieve::filter::{FieldPath, Filter, Limit, Scalar};
-
-/// Top-level keys of a point's payload that filters see.
-pub(super) mod key {
-    pub(in super::super) const TENANT: &str = "tenant";
-    pub(in super::super) const PRINCIPALS: &str = "principals";
-    pub(in super::super) const DOCUMENT: &str = "document_id";
-    pub(in super::super) const VERSION: &str = "version";
-    pub(in super::super) const CHUNK_IDX: &str = "chunk_idx";
-    pub(in super::super) const METADATA: &str = "metadata";
-    pub(in super::super) const TITLE: &str = "title";
-}
+use crate::vector_store::payload::key;
 
 /// The path of a top-level key.
 pub(super) fn path(key: &str) -> JsonPath {

@@ -4,26 +4,12 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind as IoErrorKind, Write};
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
 use crate::embedding::EmbeddingModel;
 use crate::error::{Error, Result};
-use crate::vector_store::bm25;
+use crate::vector_store::identity::Identity;
 
 const IDENTITY_FILE: &str = "collection.json";
 const LOCK_FILE: &str = "lock";
-
-/// Counts changes of the payload's shape.
-const FORMAT: u32 = 1;
-
-/// What the stored vectors were made with: they mean nothing to anything else.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Identity {
-    format: u32,
-    bm25: u32,
-    embedding_model: String,
-    dimensions: usize,
-}
 
 /// Takes the folder for this process, until the returned file is dropped. The engine's own lock comes too late: it
 /// repairs segments before it takes it.
@@ -42,12 +28,7 @@ pub(super) fn lock(folder: &Path) -> Result<File> {
 
 /// Notes in a new folder what its vectors are made with; refuses a folder whose vectors were made with anything else.
 pub(super) fn claim(folder: &Path, model: &EmbeddingModel) -> Result<()> {
-    let wanted = Identity {
-        format: FORMAT,
-        bm25: bm25::REVISION,
-        embedding_model: model.name.clone(),
-        dimensions: model.dimensions,
-    };
+    let wanted = Identity::of(model);
     let path = folder.join(IDENTITY_FILE);
     let text = match std::fs::read(&path) {
         Ok(text) => text,
@@ -63,18 +44,10 @@ pub(super) fn claim(folder: &Path, model: &EmbeddingModel) -> Result<()> {
     let found: Identity = serde_json::from_slice(&text).map_err(|error| {
         Error::config(format!("{} is damaged or of a newer version: {way_out}", path.display())).with_source(error)
     })?;
-    if found == wanted {
-        return Ok(());
+    match found.conflict(&wanted) {
+        None => Ok(()),
+        Some(what) => Err(Error::config(format!("the vector store in {} {what}: {way_out}", folder.display()))),
     }
-    let what = if (found.format, found.bm25) == (wanted.format, wanted.bm25) {
-        format!(
-            "was filled by the embedding model {} ({} dimensions), and RAG_EMBEDDING_MODEL is {} ({} dimensions)",
-            found.embedding_model, found.dimensions, wanted.embedding_model, wanted.dimensions
-        )
-    } else {
-        "was written by another version of rag-api in another format".to_owned()
-    };
-    Err(Error::config(format!("the vector store in {} {what}: {way_out}", folder.display())))
 }
 
 /// Writes the file whole or not at all, and durably: a folder without it would be taken for a new one.

@@ -6,9 +6,9 @@ use qdrant_edge::{
     OperationResult, PayloadFieldSchema, PayloadSchemaParams, UpdateOperation, WalOptions,
 };
 
-use super::filter::{self, key};
-use super::{DENSE, SPARSE};
+use super::{DENSE, SPARSE, filter};
 use crate::embedding::EmbeddingModel;
+use crate::vector_store::payload::key;
 
 /// Bytes of a log segment, preallocated on disk. A larger operation gets a larger segment.
 const LOG_SEGMENT: usize = 4 * 1024 * 1024;

@@ -7,15 +7,10 @@ use qdrant_edge::{
 };
 
 use super::terms::{Terms, Weights};
-use super::{DENSE, SPARSE, failed, fetch, filter, payload};
+use super::{DENSE, SPARSE, failed, fetch, filter, point};
 use crate::document::TenantId;
 use crate::error::Result;
-use crate::vector_store::{Hit, SearchQuery, SearchResults};
-
-/// Hits fetched beyond the limit, to see whether a tie runs across it.
-const TIE_MARGIN: usize = 16;
-/// Most hits fetched to end a tie: beyond it (thousands of equal texts), which of them are found is the engine's choice.
-const MAX_FETCH: usize = 4_096;
+use crate::vector_store::{Hit, SearchQuery, SearchResults, ranking};
 
 /// The IDF that the engine gives every term over a corpus without points.
 const IDF_OF_NOTHING: f32 = std::f32::consts::LN_2;
@@ -55,20 +50,16 @@ pub(super) fn search(
     if query.limit == 0 {
         return Ok(SearchResults::default());
     }
-    let mut fetch = query.limit + TIE_MARGIN;
-    loop {
-        let mut lists = branches.ask(shard, fetch)?;
-        let tied = lists.dense.as_slice().cut_in_a_tie(query.limit, fetch)
-            || lists.sparse.as_slice().cut_in_a_tie(query.limit, fetch);
-        if tied && fetch < MAX_FETCH {
-            fetch = (fetch * 4).min(MAX_FETCH);
-            continue;
-        }
-        lists.sparse.retain(|point| point.score > 0.0);
-        let sparse = hits(lists.sparse, query.limit)?;
-        let best_terms = sparse.first().map(|best| fetch::terms(shard, best.id)).transpose()?.unwrap_or_default();
-        return Ok(SearchResults { dense: hits(lists.dense, query.limit)?, sparse, best_terms });
+    let mut fetch = ranking::first_fetch(query.limit);
+    let mut lists = branches.ask(shard, fetch)?;
+    while let Some(more) = ranking::next_fetch([&lists.dense, &lists.sparse], query.limit, fetch) {
+        fetch = more;
+        lists = branches.ask(shard, fetch)?;
     }
+    lists.sparse.retain(|hit| hit.score > 0.0);
+    let (dense, sparse) = (ranking::best(lists.dense, query.limit), ranking::best(lists.sparse, query.limit));
+    let best_terms = sparse.first().map(|best| fetch::terms(shard, best.id)).transpose()?.unwrap_or_default();
+    Ok(SearchResults { dense, sparse, best_terms })
 }
 
 /// The parts of a search that do not depend on how many hits are fetched.
@@ -82,8 +73,8 @@ struct Branches<'a> {
 /// What the engine found, in its order.
 #[derive(Default)]
 struct Lists {
-    dense: Vec<ScoredPoint>,
-    sparse: Vec<ScoredPoint>,
+    dense: Vec<Hit>,
+    sparse: Vec<Hit>,
 }
 
 impl Branches<'_> {
@@ -101,10 +92,10 @@ impl Branches<'_> {
         let mut answers = shard.query_batch(QueryBatchRequest::new(queries)).map_err(failed)?.into_iter();
         let mut lists = Lists::default();
         if self.dense.is_some() {
-            lists.dense = answers.next().unwrap_or_default();
+            lists.dense = hits(answers.next().unwrap_or_default())?;
         }
         if self.sparse.is_some() {
-            lists.sparse = answers.next().unwrap_or_default();
+            lists.sparse = hits(answers.next().unwrap_or_default())?;
         }
         Ok(lists)
     }
@@ -119,22 +110,6 @@ fn nearest(using: &str, query: VectorInternal) -> ScoringQuery {
     ScoringQuery::Vector(QueryEnum::Nearest(NamedQuery { query, using: Some(using.to_owned()) }))
 }
 
-trait Ranked {
-    /// Whether there may be more hits with the score of the last one that is kept.
-    fn cut_in_a_tie(&self, limit: usize, fetched: usize) -> bool;
-}
-
-impl Ranked for [ScoredPoint] {
-    fn cut_in_a_tie(&self, limit: usize, fetched: usize) -> bool {
-        self.len() >= fetched && self.last().map(|last| last.score) == self.get(limit - 1).map(|kept| kept.score)
-    }
-}
-
-/// The best `limit` hits, ties by id.
-fn hits(points: Vec<ScoredPoint>, limit: usize) -> Result<Vec<Hit>> {
-    let hit = |point: ScoredPoint| Ok(Hit { id: payload::uuid(point.id)?, score: point.score });
-    let mut hits = points.into_iter().map(hit).collect::<Result<Vec<_>>>()?;
-    hits.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.id.cmp(&b.id)));
-    hits.truncate(limit);
-    Ok(hits)
+fn hits(points: Vec<ScoredPoint>) -> Result<Vec<Hit>> {
+    points.into_iter().map(|point| Ok(Hit { id: point::uuid(point.id)?, score: point.score })).collect()
 }

@@ -56,7 +56,7 @@ impl Library {
         let embedder = minilm(1);
         let config =
             vector_store::Config::Edge { path: dir.path().join("vectors"), collection: "documents".to_owned() };
-        let store = vector_store::build(&config, embedder.model()).unwrap();
+        let store = vector_store::build(&config, embedder.model()).await.unwrap();
         let config = catalog::Config::Sqlite { path: dir.path().join("catalog.db") };
         let catalog = catalog::build(&config).await.unwrap();
         Self { embedder, store, catalog, _dir: dir }

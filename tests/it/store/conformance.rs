@@ -49,7 +49,7 @@ macro_rules! conformance {
         $(
             #[tokio::test(flavor = "multi_thread")]
             async fn $case() {
-                let opened = $open();
+                let opened = $open().await;
                 conformance::$case(&opened.store).await;
             }
         )*
@@ -88,7 +88,7 @@ pub(crate) fn vector(seed: u64) -> Vec<f32> {
     vector.iter().map(|x| x / length).collect()
 }
 
-fn metadata(value: Value) -> Metadata {
+pub(crate) fn metadata(value: Value) -> Metadata {
     value.as_object().unwrap().clone()
 }
 
@@ -479,7 +479,7 @@ fn random_value(random: &mut StdRng) -> Value {
     }
 }
 
-fn random_metadata(random: &mut StdRng) -> Value {
+pub(crate) fn random_metadata(random: &mut StdRng) -> Value {
     let mut metadata = json!({});
     for field in ["a", "b c", "list", "when"] {
         if random.random_bool(0.7) {
@@ -495,7 +495,7 @@ fn random_metadata(random: &mut StdRng) -> Value {
     metadata
 }
 
-fn random_filter(random: &mut StdRng, depth: usize) -> Value {
+pub(crate) fn random_filter(random: &mut StdRng, depth: usize) -> Value {
     if depth > 0 && random.random_bool(0.4) {
         let list: Vec<_> = (0..random.random_range(0..4)).map(|_| random_filter(random, depth - 1)).collect();
         return match random.random_range(0..3) {
