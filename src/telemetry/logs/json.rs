@@ -81,8 +81,8 @@ mod tests {
         let lines = Lines::default();
         let writer = lines.clone();
         let layer = tracing_subscriber::fmt::layer()
-            .event_format(JsonLine)
             .fmt_fields(JsonFields::new())
+            .event_format(JsonLine)
             .with_writer(move || writer.clone());
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), work);
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
