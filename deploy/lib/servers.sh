@@ -3,6 +3,7 @@
 
 # What a test runs, and the Debian package that has it.
 server_packages=(
+    "haproxy haproxy"
     "postgres postgresql"
     "redis-server redis-server"
 )
@@ -13,7 +14,7 @@ s3s=$tools_dir/s3s
 
 # Whether a server's program is there; Debian keeps PostgreSQL's off the path.
 has_server() {
-    has "$1" || { [ "$1" = postgres ] && compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null; }
+    has "$1" || [ -x "/usr/sbin/$1" ] || { [ "$1" = postgres ] && compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null; }
 }
 
 # Installs what is missing, where that can be done.

@@ -6,10 +6,9 @@ use std::path::Path;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpListener;
 
-use crate::support::{PATIENCE, Server, eventually};
+use crate::support::held::Held;
+use crate::support::{Server, eventually};
 
 /// Kills at each point.
 const ROUNDS: usize = 3;
@@ -146,23 +145,9 @@ async fn documents_survive_a_kill_in_optimize() {
 
 /// A server that stops at a point, and the ear that hears it.
 async fn held_server(data: &Path, point: &str) -> (Server, Held) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let server = Server::start(data, &[("RAG_TEST_HOLD", point), ("RAG_TEST_HOLD_ADDRESS", &address)]).await;
-    (server, Held(listener))
-}
-
-struct Held(TcpListener);
-
-impl Held {
-    /// Waits until the point is reached; its name.
-    async fn wait(&self) -> String {
-        let accepted = tokio::time::timeout(PATIENCE, self.0.accept()).await.expect("the point is reached");
-        let (mut stream, _) = accepted.unwrap();
-        let mut point = String::new();
-        stream.read_to_string(&mut point).await.unwrap();
-        point
-    }
+    let (held, settings) = Held::at(point).await;
+    let settings = settings.each_ref().map(|(name, value)| (*name, value.as_str()));
+    (Server::start(data, &settings).await, held)
 }
 
 /// Uploads a version of a document; the status, if there was an answer.

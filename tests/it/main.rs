@@ -21,6 +21,8 @@ mod config;
 mod crash;
 mod eval;
 mod extract;
+#[cfg(feature = "edge")]
+mod fleet;
 mod http;
 mod ingest;
 mod limit;

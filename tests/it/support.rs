@@ -1,5 +1,9 @@
 //! What the tests share: the product, started in this process on a free port, or as the real binary.
 
+pub(crate) mod balancer;
+#[cfg(feature = "edge")]
+pub(crate) mod fleet;
+pub(crate) mod held;
 pub(crate) mod keeper;
 pub(crate) mod llm_server;
 pub(crate) mod postgres;
@@ -252,6 +256,12 @@ impl Server {
         let id = self.child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)).expect("it runs");
         kill_process(id, Signal::TERM).expect("it is told");
         self.child.wait().await.expect("its status")
+    }
+
+    /// SIGSTOP: it hangs, and its connections stay. SIGCONT: it goes on.
+    pub(crate) fn pause(&self, pause: bool) {
+        let id = self.child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)).expect("it runs");
+        kill_process(id, if pause { Signal::STOP } else { Signal::CONT }).expect("it is told");
     }
 
     /// SIGKILL, and waits until it is dead; how it ended.

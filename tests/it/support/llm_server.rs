@@ -36,6 +36,8 @@ pub(crate) enum Script {
     Fail(Vec<&'static str>),
     /// Streams these pieces, then says nothing more, and keeps the connection.
     Stall(Vec<&'static str>),
+    /// Streams these pieces, each after such a pause, as a model does that takes its time; then usage and `[DONE]`.
+    SaySlowly(Duration, Vec<&'static str>),
     /// Takes the request and never answers.
     Silent,
     /// Streams tokens for as long as somebody reads.
@@ -156,6 +158,13 @@ async fn follow(script: Script, shared: Arc<Shared>, body: &Value) -> Response {
     match script {
         Script::Say(pieces) => events(say(&pieces, &end("stop"))),
         Script::SayUntilLimit(pieces) => events(say(&pieces, &end("length"))),
+        Script::SaySlowly(pause, pieces) => {
+            let said = say(&pieces, &[]).then(move |piece| async move {
+                tokio::time::sleep(pause).await;
+                piece
+            });
+            events(said.chain(stream::iter(end("stop"))).boxed())
+        }
         Script::SayOddly(pieces) => oddly(&pieces),
         Script::Cut(pieces) => {
             // The pause of one poll, in which what was said so far is sent.

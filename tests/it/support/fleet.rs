@@ -1,0 +1,47 @@
+//! A fleet on one machine: the servers that replicas share, and replicas, in this process or as processes of their own.
+
+use tempfile::TempDir;
+
+use super::qdrant_server::{Options, QdrantServer};
+use super::redis::RedisServer;
+use super::{Server, TestApp, postgres, s3};
+
+/// What the replicas share. It ends with this value.
+pub(crate) struct Fleet {
+    pub(crate) redis: RedisServer,
+    pub(crate) qdrant: QdrantServer,
+    dir: TempDir,
+    settings: Vec<(&'static str, String)>,
+}
+
+impl Fleet {
+    /// An empty database, Redis, bucket and Qdrant.
+    pub(crate) async fn start() -> Self {
+        let (redis, qdrant) = (RedisServer::start(), QdrantServer::start(Options::default()));
+        let mut settings = vec![
+            ("RAG_DATABASE_URL", postgres::database().await),
+            ("RAG_REDIS_URL", redis.url()),
+            ("RAG_STORAGE_URL", format!("s3://{}/rag", s3::SHARED.make_bucket())),
+            ("RAG_VECTOR_DB_URL", qdrant.url.clone()),
+        ];
+        settings.extend(s3::SHARED.environment());
+        Self { redis, qdrant, dir: tempfile::tempdir().expect("a temporary folder"), settings }
+    }
+
+    fn settings<'a>(&'a self, changes: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        let shared = self.settings.iter().map(|(name, value)| (*name, value.as_str()));
+        shared.chain(changes.iter().copied()).collect()
+    }
+
+    /// A replica in this process.
+    pub(crate) async fn app(&self, changes: &[(&str, &str)]) -> TestApp {
+        TestApp::start_with(&self.settings(changes)).await
+    }
+
+    /// A replica as a process of its own, with a folder of its own.
+    pub(crate) async fn replica(&self, name: &str, changes: &[(&str, &str)]) -> Server {
+        let folder = self.dir.path().join(name);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        Server::start(&folder, &self.settings(changes)).await
+    }
+}
