@@ -196,6 +196,15 @@ async fn begin_on(connection: PoolConnection<Postgres>, sql: Arc<str>) -> Result
     begun.await.map_err(|error| Error::internal("the catalog failed", error))
 }
 
+/// Ends a transaction that changes nothing, and gives what came of it. Dropped, it would keep its locks until its
+/// connection is back in the pool, and whoever claims meanwhile would pass over the row.
+async fn abandon<T>(tx: Tx, outcome: T) -> T {
+    if let Err(error) = tx.rollback().await {
+        tracing::debug!(%error, "a transaction could not be rolled back; its connection goes");
+    }
+    outcome
+}
+
 /// Commits. Where the connection breaks it is not known whether the change was written: [`ErrorKind::Timeout`].
 async fn commit(tx: Tx) -> Result<()> {
     tx.commit().await.map_err(committed)

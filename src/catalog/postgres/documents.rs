@@ -10,7 +10,7 @@ use sqlx::{Postgres, QueryBuilder};
 use super::error::database;
 use super::idempotency::mark_done;
 use super::rows::{count_change, load, load_or_reserve, readable, retired, save, store};
-use super::{NOW, PostgresCatalog, Tx, commit};
+use super::{NOW, PostgresCatalog, Tx, abandon, commit};
 use crate::catalog::state::{self, Row};
 use crate::catalog::stored::{StoredDocument, moment, number, stats, visibility};
 use crate::catalog::{
@@ -63,11 +63,12 @@ impl DocumentCatalog for PostgresCatalog {
     ) -> Result<Option<DocumentRecord>> {
         self.run(|| async {
             let Some((mut tx, now, mut row)) = self.owned(tenant, document, owner).await? else { return Ok(None) };
-            if row.patch(patch.clone(), now) {
-                store(&mut tx, &row).await?;
-                count_change(&mut tx, tenant).await?;
-                commit(tx).await?;
+            if !row.patch(patch.clone(), now) {
+                return abandon(tx, Ok(Some(row.record))).await;
             }
+            store(&mut tx, &row).await?;
+            count_change(&mut tx, tenant).await?;
+            commit(tx).await?;
             Ok(Some(row.record))
         })
         .await
@@ -99,7 +100,9 @@ impl DocumentCatalog for PostgresCatalog {
     ) -> Result<Option<DocumentRecord>> {
         self.run(|| async {
             let Some((mut tx, now, mut row)) = self.owned(tenant, document, owner).await? else { return Ok(None) };
-            row.retry(now)?;
+            if let Err(error) = row.retry(now) {
+                return abandon(tx, Err(error)).await;
+            }
             save(&mut tx, &row).await?;
             commit(tx).await?;
             Ok(Some(row.record))
@@ -182,14 +185,17 @@ impl PostgresCatalog {
         };
         let row = load_or_reserve(&mut tx, &document).await?;
         if done_before {
-            return state::done_before(row, &document);
+            return abandon(tx, state::done_before(row, &document)).await;
         }
         let last_version = match &row {
             None => retired(&mut tx, &document.tenant, &document.document_id).await?,
             Some(_) => 0,
         };
         let tenant = document.tenant.clone();
-        let decided = state::put(row, last_version, document, mode, now)?;
+        let decided = match state::put(row, last_version, document, mode, now) {
+            Ok(decided) => decided,
+            Err(error) => return abandon(tx, Err(error)).await,
+        };
         if let Some(row) = &decided.row {
             store(&mut tx, row).await?;
         }
@@ -208,8 +214,10 @@ impl PostgresCatalog {
         owner: Option<&Principal>,
     ) -> Result<Option<(Tx, DateTime<Utc>, Row)>> {
         let (mut tx, now) = self.write().await?;
-        let row = load(&mut tx, tenant, document).await?.filter(|row| row.belongs_to(owner));
-        Ok(row.map(|row| (tx, now, row)))
+        match load(&mut tx, tenant, document).await?.filter(|row| row.belongs_to(owner)) {
+            Some(row) => Ok(Some((tx, now, row))),
+            None => abandon(tx, Ok(None)).await,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use sqlx::postgres::PgQueryResult;
 
 use super::error::database;
 use super::rows::{count_change, load, readable, retire, save};
-use super::{PostgresCatalog, Tx, commit};
+use super::{PostgresCatalog, Tx, abandon, commit};
 use crate::catalog::state::{Row, lost_lease};
 use crate::catalog::stored::StoredDocument;
 use crate::catalog::{Job, JobQueue, Lease, Progress, Publication, Publish, Stage, Work};
@@ -98,13 +98,14 @@ impl JobQueue for PostgresCatalog {
     async fn publish(&self, lease: &Lease, publication: &Publication) -> Result<Publish> {
         self.run(|| async {
             let (mut tx, now, mut row) = self.held(lease).await?;
-            let publish = row.publish(publication, now)?;
-            if publish == Publish::Published {
-                save(&mut tx, &row).await?;
-                count_change(&mut tx, &lease.tenant).await?;
-                commit(tx).await?;
+            let publish = row.publish(publication, now);
+            if !matches!(publish, Ok(Publish::Published)) {
+                return abandon(tx, publish).await;
             }
-            Ok(publish)
+            save(&mut tx, &row).await?;
+            count_change(&mut tx, &lease.tenant).await?;
+            commit(tx).await?;
+            publish
         })
         .await
     }
@@ -167,9 +168,11 @@ impl PostgresCatalog {
     /// The row that a lease holds, in a transaction with its time; an error if the lease is lost.
     async fn held(&self, lease: &Lease) -> Result<(Tx, DateTime<Utc>, Row)> {
         let (mut tx, now) = self.write().await?;
-        let row = load(&mut tx, &lease.tenant, &lease.document_id).await?.ok_or_else(lost_lease)?;
-        row.held_by(lease)?;
-        Ok((tx, now, row))
+        let row = load(&mut tx, &lease.tenant, &lease.document_id).await?;
+        match row.filter(|row| row.held_by(lease).is_ok()) {
+            Some(row) => Ok((tx, now, row)),
+            None => abandon(tx, Err(lost_lease())).await,
+        }
     }
 
     /// A worker's last write.
