@@ -34,7 +34,6 @@ ENV RAG_LISTEN=0.0.0.0:8000 \
 USER 65532:65532
 WORKDIR /
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --start-interval=1s \
-    CMD ["/usr/local/bin/rag-api", "health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s CMD ["/usr/local/bin/rag-api", "health"]
 ENTRYPOINT ["/usr/local/bin/rag-api"]
 CMD ["serve", "--profile", "production"]
