@@ -2,6 +2,7 @@
 
 mod jobs;
 mod restart;
+mod trouble;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -58,7 +59,7 @@ async fn any_replica_works_and_answers_and_changes_hold_on_all() {
     let id = bob.split('_').nth(1).expect("a key's id");
     let (status, _) = api.send(&api.admin_key, Method::DELETE, &format!("/v1/keys/{id}"), &Value::Null).await;
     assert_eq!(status, 204);
-    let refused = async || other.post(&bob, "/v1/search", &json!({ "query": "invoices" })).await.0 == 401;
+    let refused = async || other.post(&bob, "/v1/search", &json!({ "query": "invoices" })).await.0 == 403;
     eventually("the key is refused", refused).await;
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod held;
 pub(crate) mod keeper;
 pub(crate) mod llm_server;
 pub(crate) mod postgres;
+pub(crate) mod proxy;
 #[cfg(feature = "edge")]
 pub(crate) mod qdrant_server;
 pub(crate) mod redis;

@@ -2,13 +2,14 @@
 
 use tempfile::TempDir;
 
+use super::proxy::Proxy;
 use super::qdrant_server::{Options, QdrantServer};
 use super::redis::RedisServer;
 use super::{Server, TestApp, postgres, s3};
 
 /// What the replicas share. It ends with this value.
 pub(crate) struct Fleet {
-    pub(crate) redis: RedisServer,
+    _redis: RedisServer,
     pub(crate) qdrant: QdrantServer,
     dir: TempDir,
     settings: Vec<(&'static str, String)>,
@@ -25,7 +26,18 @@ impl Fleet {
             ("RAG_VECTOR_DB_URL", qdrant.url.clone()),
         ];
         settings.extend(s3::SHARED.environment());
-        Self { redis, qdrant, dir: tempfile::tempdir().expect("a temporary folder"), settings }
+        Self { _redis: redis, qdrant, dir: tempfile::tempdir().expect("a temporary folder"), settings }
+    }
+
+    /// Lets a setting's URL lead through a proxy, for replicas that start from now on.
+    pub(crate) async fn lead_through_a_proxy(&mut self, setting: &str) -> Proxy {
+        let setting = if setting == "RAG_STORAGE_URL" { "AWS_ENDPOINT_URL" } else { setting };
+        let (_, value) = self.settings.iter_mut().find(|(name, _)| *name == setting).expect("a shared setting");
+        let mut url: reqwest::Url = value.parse().expect("a URL");
+        let proxy = Proxy::start(url.port().expect("a port")).await;
+        url.set_port(Some(proxy.port)).expect("a URL with a host");
+        *value = url.to_string();
+        proxy
     }
 
     fn settings<'a>(&'a self, changes: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
