@@ -5,6 +5,7 @@ pub mod chunk;
 mod contents;
 pub mod extract;
 mod purge;
+pub mod spool;
 mod submit;
 pub(crate) mod validate;
 pub mod worker;
@@ -12,7 +13,6 @@ pub mod worker;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::auth::Identity;
@@ -24,6 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::vector_store::VectorStore;
 use attributes::AttributeWriter;
 pub use contents::{ChunkList, ChunkPosition, Original};
+use spool::Spooled;
 
 /// How documents are taken in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,8 +54,8 @@ pub struct Config {
 pub struct Upload {
     /// The identity; `None`: a fresh one.
     pub document_id: Option<DocumentId>,
-    /// The bytes of the original.
-    pub bytes: Bytes,
+    /// The original.
+    pub content: Spooled,
     /// The name it was uploaded under.
     pub filename: Option<String>,
     /// The declared media type; `None`: by name.

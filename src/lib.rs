@@ -45,7 +45,7 @@
 //! | connections | `max_connections`; 32 of scrapers; 10 s for a head of 32 KiB and 100 headers; 30 s for a client that does not read | `http/server`, `http/connection` |
 //! | an HTTP/2 connection | 128 requests at once, 256 KiB ahead of each and 1 MiB of all | `http/server` |
 //! | a request | `request_timeout_seconds`, 15 s without a byte of its body | `http/guard` |
-//! | bodies | 1 MiB of a question; `max_upload_bytes` of a file, twice that of a form, with 64 files and 64 KiB a field | `http/extract`, `http/upload` |
+//! | bodies | 1 MiB of a question; `max_upload_bytes` of a file, twice that of a form, with 64 files and 64 KiB a field; of a file, 64 KiB in memory, the rest in the temporary folder | `http/extract`, `http/upload` |
 //! | requests at once | `max_concurrent_queries`, `max_concurrent_ingests`, 16 for keys | `http/admission` |
 //! | requests that wait for those | 4 for each place, 250 ms, none that would wait longer | `http/admission` |
 //! | buckets of keys' limits | 100,000, then the fullest go; in Redis until they are full | [`limit`] |

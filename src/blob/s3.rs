@@ -139,16 +139,41 @@ pub(super) async fn check(store: &dyn ObjectStore, bucket: &Bucket) -> Result<()
     let Err(error) = try_all(store).await else { return Ok(()) };
     let name = &bucket.name;
     let place = bucket.endpoint.as_deref().unwrap_or("Amazon S3 (AWS_ENDPOINT_URL names another store)");
-    let problem = match &error {
-        object_store::Error::NotFound { .. } => format!("there is no bucket {name} at {place}: make it first"),
-        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-            format!(
-                "{place} does not let us list and write in {name}: check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and rights"
-            )
-        }
-        _ => format!("the bucket {name} at {place} cannot be used"),
+    let problem = match answer(&error) {
+        Answer::NoBucket => format!("there is no bucket {name} at {place}: make it first"),
+        Answer::Refused => format!(
+            "{place} does not let us list and write in {name}: check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and rights"
+        ),
+        Answer::Other => format!("the bucket {name} at {place} cannot be used"),
     };
     Err(Error::config(format!("RAG_STORAGE_URL: {problem}")).with_source(error))
+}
+
+/// What a store means by an error.
+enum Answer {
+    NoBucket,
+    Refused,
+    Other,
+}
+
+/// The client tells kinds of errors apart only where an object is meant; of a listing, it has the answer's text, with
+/// one of <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>.
+fn answer(error: &object_store::Error) -> Answer {
+    const REFUSALS: [&str; 5] =
+        ["AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"];
+    let mut text = String::new();
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    match error {
+        object_store::Error::NotFound { .. } => Answer::NoBucket,
+        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => Answer::Refused,
+        _ if text.contains("NoSuchBucket") => Answer::NoBucket,
+        _ if REFUSALS.iter().any(|code| text.contains(code)) => Answer::Refused,
+        _ => Answer::Other,
+    }
 }
 
 async fn try_all(store: &dyn ObjectStore) -> object_store::Result<()> {

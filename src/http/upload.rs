@@ -1,5 +1,5 @@
-//! Uploads: JSON with a text, or multipart with files, into [`Upload`]s. Memory is bounded by the limits below and by
-//! the places of the ingest class.
+//! Uploads: JSON with a text, or multipart with files, into [`Upload`]s. Files do not stay in memory; what does
+//! is bounded by the limits below and by the places of the ingest class.
 
 use axum::body::Body;
 use axum::extract::multipart::{Field, MultipartError};
@@ -16,6 +16,7 @@ use crate::http::extract::{self, is_json, media_type};
 use crate::http::problem::Refusal;
 use crate::http::state::AppState;
 use crate::ingest::Upload;
+use crate::ingest::spool::{Spool, Spooled};
 use crate::ingest::validate::check_readers;
 
 /// A request of several files may be so many times the limit of one file.
@@ -119,7 +120,7 @@ fn from_text(body: TextUpload) -> Result<Upload> {
     }
     Ok(Upload {
         document_id: body.document_id,
-        bytes: body.text.into(),
+        content: body.text.into(),
         filename: None,
         media_type: Some("text/plain; charset=utf-8".to_owned()),
         title: body.title,
@@ -132,6 +133,7 @@ fn from_text(body: TextUpload) -> Result<Upload> {
 #[derive(Debug, Default)]
 struct Form {
     files: Vec<File>,
+    spool: Spool,
     title: Option<String>,
     metadata: Option<Metadata>,
     readers: Option<Vec<Principal>>,
@@ -140,7 +142,7 @@ struct Form {
 
 #[derive(Debug)]
 struct File {
-    bytes: Bytes,
+    content: Spooled,
     filename: Option<String>,
     media_type: Option<String>,
 }
@@ -187,14 +189,27 @@ async fn read_field(mut field: Field<'_>, limit: u64) -> Result<Bytes, Refusal> 
     if over { Err(Refusal::BodyTooLarge(limit)) } else { Ok(bytes.freeze()) }
 }
 
+/// The same of a file.
+async fn read_file(mut field: Field<'_>, limit: u64, spool: &mut Spool) -> Result<Spooled, Refusal> {
+    let mut content = spool.begin();
+    let mut over = false;
+    while let Some(chunk) = field.chunk().await.map_err(broken)? {
+        over |= content.bytes() + chunk.len() as u64 > limit;
+        if !over {
+            content.write(&chunk).await?;
+        }
+    }
+    if over { Err(Refusal::BodyTooLarge(limit)) } else { Ok(content.finish().await?) }
+}
+
 impl Form {
     async fn take(&mut self, field: Field<'_>, limit: u64) -> Result<(), Refusal> {
         let name = field.name().unwrap_or_default().to_owned();
         if name == "file" {
             let filename = field.file_name().and_then(display_name);
             let media_type = field.content_type().and_then(declared_type);
-            let bytes = read_field(field, limit).await?;
-            return Ok(self.add_file(File { bytes, filename, media_type })?);
+            let content = read_file(field, limit, &mut self.spool).await?;
+            return Ok(self.add_file(File { content, filename, media_type })?);
         }
         let bytes = read_field(field, MAX_FIELD_BYTES as u64).await?;
         let text = std::str::from_utf8(&bytes).map_err(|_| Error::invalid(format!("/{name}"), "must be UTF-8"))?;
@@ -250,7 +265,7 @@ impl Form {
         }
         let upload = |file: File| Upload {
             document_id: self.document_id.clone(),
-            bytes: file.bytes,
+            content: file.content,
             filename: file.filename,
             media_type: file.media_type,
             title: self.title.clone(),

@@ -1,6 +1,5 @@
 //! Taking documents in: nothing is acknowledged before the original is stored and the row is committed.
 
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{Ingester, Submitted, Upload, owner, validate};
@@ -78,11 +77,11 @@ impl Ingester {
                 .media_type
                 .unwrap_or_else(|| validate::media_type(upload.filename.as_deref()).to_owned()),
             filename: upload.filename,
-            bytes: upload.bytes.len() as u64,
-            sha256: hex(&Sha256::digest(&upload.bytes)),
+            bytes: upload.content.bytes(),
+            sha256: hex(&upload.content.sha256()),
             blob: blob.clone(),
         };
-        self.blobs.put(&blob, upload.bytes).await?;
+        self.blobs.put_stream(&blob, upload.content.stream()).await?;
         crate::hold::at("blob").await;
         let document = NewDocument {
             tenant,

@@ -17,7 +17,7 @@ const MAX_METADATA_DEPTH: usize = 8;
 pub(crate) const MAX_READERS: usize = 256;
 
 pub(super) fn upload(upload: &Upload, config: &Config) -> Result<()> {
-    if upload.bytes.len() as u64 > config.max_document_bytes {
+    if upload.content.bytes() > config.max_document_bytes {
         return Err(Error::new(
             ErrorKind::TooLarge,
             format!("a document may have at most {} bytes; split it or raise the limit", config.max_document_bytes),
@@ -89,7 +89,7 @@ pub(super) fn fingerprint(uploads: &[Upload]) -> String {
             upload.readers,
         ]);
         // Two hashes of fixed length for each: where one upload ends and the next begins is never in doubt.
-        hash.update(Sha256::digest(&upload.bytes));
+        hash.update(upload.content.sha256());
         hash.update(Sha256::digest(attributes.to_string()));
     }
     hex(&hash.finalize())
@@ -125,7 +125,7 @@ mod tests {
     fn upload(text: &str) -> Upload {
         Upload {
             document_id: None,
-            bytes: text.to_owned().into(),
+            content: text.to_owned().into(),
             filename: None,
             media_type: None,
             title: None,
