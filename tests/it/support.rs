@@ -2,6 +2,7 @@
 
 pub(crate) mod keeper;
 pub(crate) mod llm_server;
+pub(crate) mod model_server;
 pub(crate) mod postgres;
 #[cfg(feature = "edge")]
 pub(crate) mod qdrant_server;
