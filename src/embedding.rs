@@ -1,6 +1,7 @@
 //! The seam to embedding models: texts in, vectors out.
 
 mod local;
+pub mod openai;
 pub mod questions;
 pub(crate) mod scheduler;
 
@@ -45,7 +46,8 @@ pub trait Embedder: fmt::Debug + Send + Sync {
     /// reads is cut. Dropping the future drops work that has not begun.
     async fn embed(&self, texts: Vec<String>, priority: Priority) -> Result<Vec<Vec<f32>>>;
 
-    /// Counts tokens as the model does. (A remote model counts with the tokenizer that is configured for it.)
+    /// Counts tokens as the model does. (For a remote model it is the default local model's
+    /// tokenizer that counts.)
     fn token_counter(&self) -> Arc<dyn TokenCounter>;
 
     /// The model's token vectors, if it gives them (late interaction needs them).
@@ -91,11 +93,20 @@ pub enum Config {
         /// Single-thread sessions; 0: one per core. (One more is for questions alone.)
         sessions: usize,
     },
+    /// A model of an OpenAI-compatible server.
+    OpenAi(openai::Config),
 }
 
-/// Loads the embedding model that `config` names. Blocks while it loads, or is fetched.
+/// Loads the embedding model that `config` names. Blocks while it loads, is fetched, or is asked what it gives.
+///
+/// Chunks for a remote model are cut by the tokenizer of the default local one, which the set-up brings with the native
+/// libraries. Of most languages it makes a few more tokens than larger vocabularies do, so that chunks are rather shorter.
 pub fn build(config: &Config, models: &models::Config) -> Result<Arc<dyn Embedder>> {
     match config {
         Config::Local { model, sessions } => Ok(Arc::new(local::LocalEmbedder::open(model, *sessions, models)?)),
+        Config::OpenAi(server) => {
+            let counter = local::default_token_counter(models)?;
+            Ok(Arc::new(openai::OpenAiEmbedder::connect(server, counter, openai::Limits::default())?))
+        }
     }
 }

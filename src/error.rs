@@ -4,6 +4,7 @@
 //! It is logged once, at the boundary (`http`, the worker or the command line).
 
 use std::fmt;
+use std::time::Duration;
 
 /// What the caller can do about an [`Error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,6 +34,8 @@ pub struct Error {
     message: String,
     /// JSON pointer of the field that is wrong (RFC 6901), for [`ErrorKind::Invalid`].
     pointer: Option<String>,
+    /// How long a dependency asks to be left alone, for [`ErrorKind::Unavailable`].
+    retry_after: Option<Duration>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -42,7 +45,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `kind` with a message that a client may read: lower case, no full stop.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), pointer: None, source: None }
+        Self { kind, message: message.into(), pointer: None, retry_after: None, source: None }
     }
 
     /// Keeps what caused this error, for the log.
@@ -56,6 +59,13 @@ impl Error {
     #[must_use]
     pub fn at(mut self, pointer: impl Into<String>) -> Self {
         self.pointer = Some(pointer.into());
+        self
+    }
+
+    /// Keeps how long the dependency asks to be left alone.
+    #[must_use]
+    pub fn with_retry_after(mut self, pause: Duration) -> Self {
+        self.retry_after = Some(pause);
         self
     }
 
@@ -100,6 +110,11 @@ impl Error {
     /// JSON pointer of the wrong field, if one is known.
     pub fn pointer(&self) -> Option<&str> {
         self.pointer.as_deref()
+    }
+
+    /// How long the dependency asks to be left alone, if it does.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     /// Whether trying the same thing again may succeed.

@@ -16,7 +16,8 @@
 //!
 //! **Around them**: [`app`] builds everything from a [`config::Config`] and runs it; [`auth`] says who asks;
 //! [`resilience`] has deadlines, retries and breakers; [`http`] is the only module that knows status codes;
-//! [`telemetry`] has logs and metrics; [`redis`] connects the backends that keep something there; [`models`] finds model files; [`document`] and [`error`] have what all share;
+//! [`telemetry`] has logs and metrics; [`redis`] connects the backends that keep something there; `remote` asks the models of other servers;
+//! [`models`] finds model files; [`document`] and [`error`] have what all share;
 //! [`hold`] lets the crash tests stop a real process at a named point; [`eval`] measures retrieval and answers on
 //! collections with judgements.
 //!
@@ -58,6 +59,8 @@
 //! | the answer cache | `cache_max_bytes`, `cache_ttl_seconds`; 250 ms for a look; in Redis 1 MiB a value | [`cache`] |
 //! | pieces of a stream that wait for its reader | 16, and 64 events | [`answer`], `http/sse` |
 //! | texts that wait for a session | 256 of each class and pool; their callers wait and are dropped with their request | `embedding/scheduler` |
+//! | a call of a remote embedding model | 32 texts of 8,000 bytes, 128 KiB in all; 2 s with a question, 20 s with chunks; 64 and 4 of them at once, whose callers wait within 60 s; 16 MiB of an answer | `embedding/openai` |
+//! | a call of a remote reranker | 20 passages of 8,000 bytes, 2 s, 1 MiB of an answer | `rerank/cohere` |
 //! | passages' token vectors | `late_interaction_cache_bytes` | [`rerank`] |
 //! | what a language model sends | `max_output_tokens`; 1 MiB an event | [`llm`] |
 //! | second tries | 10 a second beside a fifth of the first ones | [`resilience`] |
@@ -98,6 +101,7 @@ pub mod llm;
 pub mod models;
 mod process;
 pub mod redis;
+mod remote;
 pub mod rerank;
 pub mod resilience;
 pub mod retrieve;

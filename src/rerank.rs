@@ -1,5 +1,6 @@
 //! The seam to rerankers: a question and passages in, one relevance per passage out.
 
+pub mod cohere;
 mod cross_encoder;
 mod late_interaction;
 
@@ -67,9 +68,12 @@ pub enum Config {
         /// Single-thread sessions; 0: one per core.
         sessions: usize,
     },
+    /// A model of a Cohere-compatible server.
+    Cohere(cohere::Config),
 }
 
-/// Loads the reranker that `config` names. Blocks while it loads, or is fetched.
+/// Loads the reranker that `config` names. Blocks while it loads, is fetched, or is asked
+/// for the first time.
 pub fn build(
     config: &Config,
     models: &models::Config,
@@ -87,5 +91,6 @@ pub fn build(
         Config::CrossEncoder { model, sessions } => {
             Ok(Some(Arc::new(cross_encoder::CrossEncoder::open(model, *sessions, models)?)))
         }
+        Config::Cohere(server) => Ok(Some(Arc::new(cohere::Cohere::connect(server, cohere::PATIENCE)?))),
     }
 }

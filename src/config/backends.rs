@@ -1,8 +1,9 @@
-//! Which backend runs, by the form of its URL or name. Forms that a later version brings are known, and refused.
+//! Which backend runs, by the form of its URL or name.
 
 use std::path::PathBuf;
 
 use super::Secret;
+use super::layers::variable_name;
 use super::sections::list;
 use super::settings::Settings;
 use super::{aws, redis_url};
@@ -11,8 +12,17 @@ use crate::models::ModelSource;
 use crate::vector_store::{COLLECTION_NAME, is_collection_name};
 use crate::{blob, cache, catalog, embedding, limit, llm, rerank, vector_store};
 
-/// OpenAI's own API: the one server that is known to need a key.
-const OPENAI: &str = "https://api.openai.com/";
+/// A kind of servers: the vendor's own, which is known to need a key, and the settings that name another.
+struct Vendor {
+    host: &'static str,
+    base_url: &'static str,
+    api_key: &'static str,
+}
+
+const OPENAI: Vendor =
+    Vendor { host: "https://api.openai.com/", base_url: "openai_base_url", api_key: "openai_api_key" };
+const COHERE: Vendor =
+    Vendor { host: "https://api.cohere.com/", base_url: "cohere_base_url", api_key: "cohere_api_key" };
 /// OpenAI's embedding models, by the names they are known by.
 const OPENAI_EMBEDDINGS: [&str; 3] = ["text-embedding-3-small", "text-embedding-3-large", "text-embedding-ada-002"];
 /// Most sessions of a model.
@@ -31,35 +41,70 @@ pub(super) fn http_url(settings: &Settings, name: &str) -> Result<String> {
     }
 }
 
+/// Where a vendor's models are, and the key for it.
+struct Server {
+    vendor: &'static Vendor,
+    base_url: String,
+    api_key: Option<Secret>,
+}
+
+impl Server {
+    fn of(settings: &Settings, vendor: &'static Vendor) -> Result<Self> {
+        let base_url = http_url(settings, vendor.base_url)?;
+        Ok(Self { vendor, base_url, api_key: settings.secret(vendor.api_key)? })
+    }
+
+    /// Refuses a key that is missing for `models`.
+    fn check_key(&self, settings: &Settings, models: &str) -> Result<()> {
+        let Self { vendor, base_url, api_key } = self;
+        if api_key.is_some() || !format!("{base_url}/").starts_with(vendor.host) {
+            return Ok(());
+        }
+        let another = variable_name(vendor.base_url);
+        Err(settings
+            .error(vendor.api_key, format!("must be set for {models} at {base_url}; another server is {another}")))
+    }
+}
+
+/// A name as servers have them.
+fn is_api_model(name: &str) -> bool {
+    !name.is_empty() && !name.contains(char::is_whitespace)
+}
+
 pub(super) fn embedding(settings: &Settings) -> Result<embedding::Config> {
     let name = "embedding_model";
-    let expected = "path:DIR, hub:NAME, or the name of a folder in the models cache, such as all-MiniLM-L6-v2";
+    let expected =
+        "path:DIR, hub:NAME, openai:NAME, or the name of a folder in the models cache, such as all-MiniLM-L6-v2";
+    // Read even where they are not needed: a wrong value is wrong before it matters.
+    let sessions = settings.number("embedding_sessions", 0..=MAX_SESSIONS)?;
+    let server = Server::of(settings, &OPENAI)?;
     let text = settings.text(name, expected)?;
-    if text.starts_with("openai:") || OPENAI_EMBEDDINGS.contains(&text) {
-        return Err(settings.unsupported(
-            name,
-            "an openai: embedding model",
-            "use all-MiniLM-L6-v2, path:DIR or hub:NAME",
-        ));
+    match text.strip_prefix("openai:").or(OPENAI_EMBEDDINGS.contains(&text).then_some(text)) {
+        Some(model) if is_api_model(model) => {
+            server.check_key(settings, text)?;
+            let Server { base_url, api_key, .. } = server;
+            Ok(embedding::Config::OpenAi(embedding::openai::Config { model: model.to_owned(), base_url, api_key }))
+        }
+        Some(_) => Err(settings.unexpected(name, expected)),
+        None => Ok(embedding::Config::Local { model: settings.parse(name, expected)?, sessions }),
     }
-    let model = settings.parse(name, expected)?;
-    Ok(embedding::Config::Local { model, sessions: settings.number("embedding_sessions", 0..=MAX_SESSIONS)? })
 }
 
 pub(super) fn rerank(settings: &Settings) -> Result<rerank::Config> {
     let name = "reranker_model";
-    let expected = "late-interaction, none, path:DIR, hub:NAME or OWNER/NAME";
+    let expected = "late-interaction, none, path:DIR, hub:NAME or OWNER/NAME, or cohere:NAME";
     // Read even where they are not needed: a wrong value is wrong before it matters.
     let sessions = settings.number("reranker_sessions", 0..=MAX_SESSIONS)?;
     let cache_bytes = settings.number("late_interaction_cache_bytes", 0..=u64::MAX)?;
-    settings.secret("cohere_api_key")?;
+    let server = Server::of(settings, &COHERE)?;
     let text = settings.text(name, expected)?;
-    if text.starts_with("cohere:") || text.starts_with("rerank-") {
-        return Err(settings.unsupported(
-            name,
-            "a cohere: reranker",
-            "use late-interaction, path:DIR, hub:NAME or none",
-        ));
+    if let Some(model) = text.strip_prefix("cohere:").or(text.starts_with("rerank-").then_some(text)) {
+        if !is_api_model(model) {
+            return Err(settings.unexpected(name, expected));
+        }
+        server.check_key(settings, text)?;
+        let Server { base_url, api_key, .. } = server;
+        return Ok(rerank::Config::Cohere(rerank::cohere::Config { model: model.to_owned(), base_url, api_key }));
     }
     match text {
         "none" => Ok(rerank::Config::None),
@@ -77,8 +122,7 @@ pub(super) fn rerank(settings: &Settings) -> Result<rerank::Config> {
 pub(super) fn llm(settings: &Settings) -> Result<Vec<llm::Config>> {
     let name = "llm_model";
     let expected = "extractive, openai:NAME, or several by commas (extractive only as the last)";
-    let base_url = http_url(settings, "openai_base_url")?;
-    let api_key = settings.secret("openai_api_key")?;
+    let server = Server::of(settings, &OPENAI)?;
     let models: Vec<&str> = list(Some(settings.text(name, expected)?)).collect();
     let mut chain = Vec::with_capacity(models.len());
     for (index, model) in models.iter().enumerate() {
@@ -87,19 +131,16 @@ pub(super) fn llm(settings: &Settings) -> Result<Vec<llm::Config>> {
             "extractive" => return Err(settings.unexpected(name, expected)),
             model => llm::Config::OpenAi {
                 model: chat_model(model).ok_or_else(|| settings.unexpected(name, expected))?.to_owned(),
-                base_url: base_url.clone(),
-                api_key: api_key.clone(),
+                base_url: server.base_url.clone(),
+                api_key: server.api_key.clone(),
             },
         });
     }
     if chain.is_empty() {
         return Err(settings.unexpected(name, expected));
     }
-    let remote = chain.iter().any(|model| matches!(model, llm::Config::OpenAi { .. }));
-    if remote && api_key.is_none() && format!("{base_url}/").starts_with(OPENAI) {
-        let problem =
-            format!("must be set for {} at {base_url}; another server is RAG_OPENAI_BASE_URL", models.join(","));
-        return Err(settings.error("openai_api_key", problem));
+    if chain.iter().any(|model| matches!(model, llm::Config::OpenAi { .. })) {
+        server.check_key(settings, &models.join(","))?;
     }
     Ok(chain)
 }
@@ -111,7 +152,7 @@ fn chat_model(text: &str) -> Option<&str> {
         None if text.contains(':') => return None,
         None => text,
     };
-    (!name.is_empty() && !name.contains(char::is_whitespace)).then_some(name)
+    is_api_model(name).then_some(name)
 }
 
 pub(super) fn cache(settings: &Settings) -> Result<cache::Backend> {

@@ -9,7 +9,7 @@ use super::{Config, backends};
 use crate::error::Result;
 use crate::limit::Quota;
 use crate::retrieve::fusion::Method;
-use crate::{answer, auth, cache, http, ingest, limit, models, retrieve, telemetry};
+use crate::{answer, auth, cache, embedding, http, ingest, limit, models, rerank, retrieve, telemetry};
 
 /// What `listen` and its kin may be.
 const SOCKET: &str = "ADDRESS:PORT, such as 127.0.0.1:8000";
@@ -55,6 +55,14 @@ fn check(settings: &Settings, config: &Config) -> Result<()> {
     if config.retrieve.dense_weight + config.retrieve.sparse_weight <= 0.0 {
         let problem = "must be above 0 where RAG_RETRIEVAL_SPARSE_WEIGHT is 0";
         return Err(settings.error("retrieval_dense_weight", problem));
+    }
+    if let (embedding::Config::OpenAi(server), rerank::Config::LateInteraction { .. }) =
+        (&config.embedding, &config.rerank)
+    {
+        let instead = "use cohere:NAME, hub:NAME, path:DIR or none";
+        let problem =
+            format!("late-interaction needs token vectors, which openai:{} does not give; {instead}", server.model);
+        return Err(settings.error("reranker_model", problem));
     }
     // Port 0 asks for any free port, so two of them are two ports.
     if config.http.metrics_listen == Some(config.http.listen) && config.http.listen.port() != 0 {

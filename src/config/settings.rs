@@ -112,11 +112,6 @@ impl Settings {
         self.error(name, format!("expected {expected}, got {shown:?}"))
     }
 
-    /// The error for a form that a later version brings.
-    pub(super) fn unsupported(&self, name: &str, form: &str, instead: &str) -> Error {
-        self.error(name, format!("{form} is not supported by this version; {instead}"))
-    }
-
     /// An error about a setting.
     pub(super) fn error(&self, name: &str, problem: impl Display) -> Error {
         let source = self.values.get(name).map_or("", |setting| &setting.source);

@@ -14,6 +14,9 @@ use crate::models::{self, ModelFiles, ModelSource, OnnxSession, Pooling};
 /// Token vectors are the last hidden state, by whichever name an export gives it; some exports pool within the graph.
 const OUTPUTS: &[&str] = &["last_hidden_state", "token_embeddings", "sentence_embedding"];
 
+/// The model that is in every models cache.
+const DEFAULT_MODEL: &str = "all-MiniLM-L6-v2";
+
 /// What is embedded at the start, to warm the sessions up and to see what the model gives.
 const PROBE: &str = "what does the model give for a text such as this one?";
 
@@ -112,6 +115,12 @@ impl TokenEmbedder for LocalTokenEmbedder {
         let outputs = self.sessions.run(jobs, priority).await?;
         outputs.into_iter().map(Output::into_token_vectors).collect()
     }
+}
+
+/// Counts tokens as the model that the set-up brings.
+pub(super) fn default_token_counter(models: &models::Config) -> Result<Arc<dyn TokenCounter>> {
+    let files = models::resolve(models, &ModelSource::Cached(DEFAULT_MODEL.to_owned()))?;
+    Ok(Arc::new(LocalTokenCounter { tokenizer: Arc::new(files.tokenizer()?) }))
 }
 
 #[derive(Debug)]

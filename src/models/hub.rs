@@ -15,6 +15,7 @@ use tokio::io::AsyncWriteExt;
 use super::files::{GRAPHS, POOLING, REQUIRED, SENTENCE_CONFIG};
 use super::{Config, ModelFiles};
 use crate::error::{Error, Result};
+use crate::remote::block_on;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest silence within a transfer.
@@ -58,17 +59,6 @@ pub(super) fn fetch_once(config: &Config, name: &str) -> Result<ModelFiles> {
     }
     tracing::info!(model = name, seconds = started.elapsed().as_secs_f64(), "fetched model");
     ModelFiles::in_dir(&dir).map_err(|missing| failed(name, &missing))
-}
-
-/// Runs `future` on a thread and a runtime of its own, because models are built in synchronous code, which may or may
-/// not run within a runtime.
-fn block_on(future: impl Future<Output = Result<()>> + Send) -> Result<()> {
-    let run = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.map_err(|error| Error::internal("cannot start a runtime", error))?.block_on(future)
-    };
-    std::thread::scope(|scope| scope.spawn(run).join())
-        .unwrap_or_else(|_| Err(Error::new(crate::error::ErrorKind::Internal, "fetching a model panicked")))
 }
 
 async fn fetch_all(hub: &str, name: &str, target: &Path) -> Result<()> {

@@ -59,7 +59,7 @@ impl Retry {
     /// up, or the wait would reach past the deadline. The error is the last try's.
     ///
     /// The wait is random between half of the step and the step (equal jitter), so that callers that failed together
-    /// do not come back together.
+    /// do not come back together; longer where the dependency asks for it ([`crate::error::Error::retry_after`]).
     pub async fn run<T, F, W>(&self, deadline: Deadline, mut attempt: F) -> Result<T>
     where
         F: FnMut() -> W,
@@ -75,6 +75,7 @@ impl Retry {
                 Err(error) => error,
             };
             let wait = self.policy.step(tries + 1).mul_f64(0.5 + rand::rng().random::<f64>() / 2.0);
+            let wait = wait.max(error.retry_after().unwrap_or_default());
             let hopeless = !error.is_transient() || tries >= self.policy.tries || wait >= deadline.remaining();
             if hopeless || !self.budget.withdraw() {
                 return Err(error);
@@ -133,6 +134,20 @@ mod tests {
         let retry = Retry::new("test", Policy::default());
         let over = Deadline::after(Duration::ZERO);
         assert_eq!(tries(&retry, over, 9, ErrorKind::Unavailable).await, (1, false));
+    }
+
+    #[tokio::test]
+    async fn a_dependency_that_asks_to_be_left_alone_is_not_tried_before() {
+        let (retry, pause, made) = (Retry::new("test", SOON), Duration::from_millis(20), Cell::new(0));
+        let busy = || async {
+            made.set(made.get() + 1);
+            if made.get() > 1 { Ok(()) } else { Err(Error::unavailable("busy", "429").with_retry_after(pause)) }
+        };
+        let started = tokio::time::Instant::now();
+        assert!(retry.run(far(), busy).await.is_ok() && started.elapsed() >= pause);
+        made.set(0);
+        assert!(retry.run(Deadline::after(pause / 2), busy).await.is_err(), "it would be too late");
+        assert_eq!(made.get(), 1);
     }
 
     #[tokio::test]

@@ -298,6 +298,7 @@ fn no_secret_is_shown_anywhere() {
 fn backends_are_chosen_by_the_form_of_their_names() {
     let embedding = |value: &str| match Place::new().env("RAG_EMBEDDING_MODEL", value).load().embedding {
         embedding::Config::Local { model, .. } => model,
+        remote => panic!("{remote:?}"),
     };
     assert_eq!(embedding("path:./models/mine"), ModelSource::Path("./models/mine".into()));
     assert_eq!(embedding("hub:BAAI/bge-small-en-v1.5"), ModelSource::Hub("BAAI/bge-small-en-v1.5".to_owned()));
@@ -391,18 +392,45 @@ fn language_models_form_a_chain() {
 }
 
 #[test]
-fn forms_of_later_versions_are_known_and_refused() {
-    let cases = [
-        ("RAG_EMBEDDING_MODEL", "openai:any", "an openai: embedding model is", "use all-MiniLM-L6-v2"),
-        ("RAG_EMBEDDING_MODEL", "text-embedding-3-small", "an openai: embedding model is", "use all-MiniLM-L6-v2"),
-        ("RAG_RERANKER_MODEL", "cohere:rerank-v3.5", "a cohere: reranker is", "use late-interaction"),
-    ];
-    for (name, value, form, instead) in cases {
-        let line = refused(name, value);
-        let expected = format!("{name} (environment): {form} not supported by this version; {instead}");
-        assert!(line.starts_with(&expected), "{line}");
-        assert!(!line.contains("swordfish"), "{line}");
+fn embeddings_and_reranking_may_be_another_servers() {
+    let place = Place::new().env("RAG_RERANKER_MODEL", "none").env("RAG_OPENAI_API_KEY", "swordfish");
+    let openai = |value: &str, model: &str, base_url: &str, place: Place| {
+        let config = place.env("RAG_EMBEDDING_MODEL", value).load().embedding;
+        let (model, base_url, api_key) = (model.to_owned(), base_url.to_owned(), Some(Secret::new("swordfish")));
+        assert_eq!(config, embedding::Config::OpenAi(embedding::openai::Config { model, base_url, api_key }));
+        assert!(!format!("{config:?}").contains("swordfish"));
+    };
+    openai("text-embedding-3-small", "text-embedding-3-small", "https://api.openai.com/v1", place);
+    let place = Place::new().env("RAG_RERANKER_MODEL", "none").env("RAG_OPENAI_API_KEY", "swordfish");
+    openai("openai:BAAI/bge-m3", "BAAI/bge-m3", "http://tei/v1", place.env("RAG_OPENAI_BASE_URL", "http://tei/v1/"));
+
+    let cohere = |value: &str| Place::new().env("RAG_RERANKER_MODEL", value).env("RAG_COHERE_API_KEY", "swordfish");
+    for value in ["rerank-v3.5", "cohere:rerank-v3.5"] {
+        let (model, base_url) = ("rerank-v3.5".to_owned(), "https://api.cohere.com".to_owned());
+        let config = rerank::cohere::Config { model, base_url, api_key: Some(Secret::new("swordfish")) };
+        assert_eq!(cohere(value).load().rerank, rerank::Config::Cohere(config));
     }
+    let own = Place::new().env("RAG_RERANKER_MODEL", "cohere:any").env("RAG_COHERE_BASE_URL", "http://vllm:8000");
+    let rerank::Config::Cohere(own) = own.load().rerank else { panic!("not a server's") };
+    assert_eq!((own.base_url.as_str(), own.api_key), ("http://vllm:8000", None));
+}
+
+#[test]
+fn remote_models_that_cannot_work_are_refused() {
+    let line = refused("RAG_EMBEDDING_MODEL", "text-embedding-3-small");
+    let problem =
+        "must be set for text-embedding-3-small at https://api.openai.com/v1; another server is RAG_OPENAI_BASE_URL";
+    assert_eq!(line, format!("RAG_OPENAI_API_KEY (default): {problem}"));
+    let line = refused("RAG_RERANKER_MODEL", "rerank-v3.5");
+    let problem = "must be set for rerank-v3.5 at https://api.cohere.com; another server is RAG_COHERE_BASE_URL";
+    assert_eq!(line, format!("RAG_COHERE_API_KEY (default): {problem}"));
+    for (name, value) in [("RAG_EMBEDDING_MODEL", "openai:"), ("RAG_RERANKER_MODEL", "cohere:a b")] {
+        let line = refused(name, value);
+        assert!(line.starts_with(&format!("{name} (environment): expected ")) && line.contains(":NAME"), "{line}");
+    }
+    let line = Place::new().env("RAG_OPENAI_API_KEY", "swordfish").env("RAG_EMBEDDING_MODEL", "openai:any").refusal();
+    let expected = "RAG_RERANKER_MODEL (default): late-interaction needs token vectors, which openai:any does not give";
+    assert!(line.starts_with(expected) && !line.contains("swordfish"), "{line}");
 }
 
 fn single(host: &str, port: u16) -> redis::Config {
@@ -546,14 +574,10 @@ fn settings_that_contradict_each_other_are_refused() {
     assert_eq!(any_port.load().http.metrics_listen.unwrap().port(), 0);
 }
 
-/// The production profile is what a cluster runs; until its backends are here, each of them stops the start by name.
+/// The production profile is what a cluster runs.
 #[test]
-fn the_production_profile_parses_up_to_what_is_not_supported_yet() {
-    let mut place =
-        Place::new().profile("production").env("RAG_OPENAI_API_KEY", "key").env("RAG_ADMIN_API_KEY", ADMIN_KEY);
-    let line = place.refusal();
-    assert!(line.starts_with("RAG_EMBEDDING_MODEL (config/production.toml): an openai: embedding model"), "{line}");
-    place = place.env("RAG_EMBEDDING_MODEL", "all-MiniLM-L6-v2");
+fn the_production_profile_needs_its_secrets_alone() {
+    let place = Place::new().profile("production").env("RAG_OPENAI_API_KEY", "key").env("RAG_ADMIN_API_KEY", ADMIN_KEY);
     let config = place.load();
     assert_eq!(config.http.listen.to_string(), "0.0.0.0:8000");
     assert!(config.telemetry.json);
@@ -566,6 +590,9 @@ fn the_production_profile_parses_up_to_what_is_not_supported_yet() {
     assert_eq!(config.limit.backend, limit::Backend::Memory);
     assert!(matches!(&config.llm[..], [llm::Config::OpenAi { model, .. }] if model == "gpt-4o"));
     assert!(matches!(config.rerank, rerank::Config::CrossEncoder { model: ModelSource::Hub(_), .. }));
+    assert!(matches!(config.embedding, embedding::Config::OpenAi(server) if server.model == "text-embedding-3-small"));
+    let line = Place::new().profile("production").refusal();
+    assert!(line.starts_with("RAG_OPENAI_API_KEY (default): must be set for text-embedding-3-small"), "{line}");
 }
 
 #[test]
@@ -588,7 +615,7 @@ fn the_models_cache_follows_the_environment() {
 #[test]
 fn the_table_shows_every_setting_with_its_source() {
     let place = Place::new().file(".env", "RAG_RERANK_TOP_K=7").profile("production");
-    let place = place.env("RAG_REDIS_URL", "").env("RAG_EMBEDDING_MODEL", "all-MiniLM-L6-v2");
+    let place = place.env("RAG_REDIS_URL", "");
     let place = place.env("RAG_OPENAI_API_KEY", "swordfish");
     let table = render(&place.try_load().unwrap());
     let line = |name: &str| {

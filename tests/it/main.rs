@@ -30,6 +30,7 @@ mod llm;
 mod models;
 mod openapi;
 mod postgres;
+mod remote;
 mod rerank;
 mod resilience;
 mod retrieve;

@@ -6,6 +6,7 @@ pub(crate) mod fleet;
 pub(crate) mod held;
 pub(crate) mod keeper;
 pub(crate) mod llm_server;
+pub(crate) mod model_server;
 pub(crate) mod postgres;
 pub(crate) mod proxy;
 #[cfg(feature = "edge")]
