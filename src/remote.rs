@@ -186,7 +186,7 @@ pub(crate) async fn error_body(mut response: Response) -> String {
 }
 
 /// Type and code of an error's body, without its message, which may quote the question or a document.
-fn summary(body: &serde_json::Value) -> String {
+pub(crate) fn summary(body: &serde_json::Value) -> String {
     let error = body.get("error").unwrap_or(body);
     let word = |value: &serde_json::Value| match value {
         serde_json::Value::String(text) if text.len() <= 64 && !text.contains(char::is_whitespace) => {

@@ -119,7 +119,7 @@ impl Reader {
             Error::unavailable("the language model's server answered nonsense", place)
         })?;
         if let Some(error) = chunk.error.filter(|error| !error.is_null()) {
-            let summary = format!("an error event{}", super::summary(&error));
+            let summary = format!("an error event{}", crate::remote::summary(&error));
             return Err(Error::unavailable("the language model's server failed while it answered", summary));
         }
         if let Some(usage) = chunk.usage {
