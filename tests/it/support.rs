@@ -224,18 +224,26 @@ pub(crate) struct Server {
 impl Server {
     /// Starts `rag-api serve` on the data of `dir` and waits until it is ready.
     pub(crate) async fn start(dir: &Path, changes: &[(&str, &str)]) -> Self {
-        Self::start_as("serve", dir, changes).await
+        Self::run(&[], "serve", dir, changes).await
     }
 
     /// Starts `rag-api worker` with its listener for probes, and waits until it is ready.
     pub(crate) async fn start_worker(dir: &Path) -> Self {
-        Self::start_as("worker", dir, &[("RAG_METRICS_LISTEN", "127.0.0.1:0")]).await
+        Self::start_worker_by(&[], dir, &[]).await
     }
 
-    async fn start_as(command_name: &str, dir: &Path, changes: &[(&str, &str)]) -> Self {
+    /// The same, with changed settings, started by another program, such as `taskset`.
+    pub(crate) async fn start_worker_by(starter: &[&str], dir: &Path, changes: &[(&str, &str)]) -> Self {
+        let listen = [("RAG_METRICS_LISTEN", "127.0.0.1:0")];
+        Self::run(starter, "worker", dir, &[&listen[..], changes].concat()).await
+    }
+
+    async fn run(starter: &[&str], subcommand: &str, dir: &Path, changes: &[(&str, &str)]) -> Self {
         install_tls();
-        let mut command = tokio::process::Command::new(binary());
-        command.arg(command_name).env_clear().envs(settings(dir)).envs(changes.iter().copied());
+        let program = binary().display().to_string();
+        let words = [starter, &[&program, subcommand]].concat();
+        let mut command = tokio::process::Command::new(words[0]);
+        command.args(&words[1..]).env_clear().envs(settings(dir)).envs(changes.iter().copied());
         command.env("RAG_LOG_FORMAT", "json").current_dir(dir).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary starts");

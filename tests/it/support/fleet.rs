@@ -1,5 +1,7 @@
 //! A fleet on one machine: the servers that replicas share, and replicas, in this process or as processes of their own.
 
+use std::path::PathBuf;
+
 use tempfile::TempDir;
 
 use super::proxy::Proxy;
@@ -52,8 +54,19 @@ impl Fleet {
 
     /// A replica as a process of its own, with a folder of its own.
     pub(crate) async fn replica(&self, name: &str, changes: &[(&str, &str)]) -> Server {
+        Server::start(&self.folder(name), &self.settings(changes)).await
+    }
+
+    /// A process that works and does not serve, on one core.
+    #[cfg_attr(test, expect(dead_code, reason = "for the benchmark"))]
+    pub(crate) async fn pinned_worker(&self, name: &str, core: usize) -> Server {
+        let core = core.to_string();
+        Server::start_worker_by(&["taskset", "-c", &core], &self.folder(name), &self.settings(&[])).await
+    }
+
+    fn folder(&self, name: &str) -> PathBuf {
         let folder = self.dir.path().join(name);
         std::fs::create_dir_all(&folder).expect("a folder");
-        Server::start(&folder, &self.settings(changes)).await
+        folder
     }
 }
