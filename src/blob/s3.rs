@@ -157,10 +157,9 @@ enum Answer {
 }
 
 /// The client tells kinds of errors apart only where an object is meant; of a listing, it has the answer's text, with
-/// one of <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>.
+/// its status and a code of <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>.
 fn answer(error: &object_store::Error) -> Answer {
-    const REFUSALS: [&str; 5] =
-        ["AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"];
+    const REFUSALS: [&str; 4] = ["401 Unauthorized", "403 Forbidden", "ExpiredToken", "InvalidToken"];
     let mut text = String::new();
     let mut cause: Option<&dyn std::error::Error> = Some(error);
     while let Some(error) = cause {
@@ -171,7 +170,7 @@ fn answer(error: &object_store::Error) -> Answer {
         object_store::Error::NotFound { .. } => Answer::NoBucket,
         object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => Answer::Refused,
         _ if text.contains("NoSuchBucket") => Answer::NoBucket,
-        _ if REFUSALS.iter().any(|code| text.contains(code)) => Answer::Refused,
+        _ if REFUSALS.iter().any(|refusal| text.contains(refusal)) => Answer::Refused,
         _ => Answer::Other,
     }
 }

@@ -3,14 +3,14 @@
 //! None is conditional ("only if there is nothing"): a key is fresh and random, so there is nothing; and an unconditional
 //! write may be repeated when an answer was lost, where a conditional one would meet itself.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::path::Path as Location;
 use object_store::{ObjectStore, ObjectStoreExt, WriteMultipart};
 
 use super::failed;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes of a part (S3 wants 5 MiB or more, and 10,000 parts or fewer). What is smaller goes at once.
 const PART: usize = 8 << 20;
@@ -32,18 +32,8 @@ pub(super) async fn put(
             return in_parts(store, location, head, content).await;
         }
     }
-    let whole = match &head[..] {
-        [piece] => piece.clone(),
-        pieces => joined(pieces, bytes),
-    };
-    store.put(location, whole.into()).await.map_err(failed)?;
+    store.put(location, head.into_iter().collect()).await.map_err(failed)?;
     Ok(bytes as u64)
-}
-
-fn joined(pieces: &[Bytes], bytes: usize) -> Bytes {
-    let mut whole = BytesMut::with_capacity(bytes);
-    pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
-    whole.freeze()
 }
 
 async fn in_parts(
@@ -77,14 +67,17 @@ impl Upload {
         self.0.as_mut().ok_or_else(finished)
     }
 
+    /// The end is not left half done where nobody waits for it any more: an object that nothing refers to is found by the
+    /// sweep, parts of one are not.
     async fn finish(mut self) -> Result<()> {
         let writer = self.0.take().ok_or_else(finished)?;
-        writer.finish().await.map(drop).map_err(failed)
+        let done = tokio::spawn(writer.finish()).await;
+        done.map_err(|error| Error::internal("an upload could not be finished", error))?.map(drop).map_err(failed)
     }
 }
 
 fn finished() -> Error {
-    Error::new(crate::error::ErrorKind::Internal, "an upload was finished already")
+    Error::new(ErrorKind::Internal, "an upload was finished already")
 }
 
 impl Drop for Upload {

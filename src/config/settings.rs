@@ -178,16 +178,23 @@ fn as_text(value: &Value) -> Option<String> {
 
 /// The variables of [`aws`]; a stronger source hides both forms of a weaker one.
 fn foreign(layers: &Layers) -> Result<BTreeMap<String, Setting>> {
-    let mut found = BTreeMap::new();
-    for (source, name, value) in &layers.foreign {
-        let setting = Setting { value: value.clone(), source: (*source).to_owned() };
-        let (name, setting) = match name.strip_suffix("_FILE").filter(|secret| aws::SECRETS.contains(secret)) {
-            Some(secret) => (secret, from_file(name, setting)?),
-            None => (name.as_str(), setting),
-        };
-        found.insert(name.to_owned(), setting);
+    let mut strongest = BTreeMap::new();
+    for given @ (source, variable, _) in &layers.foreign {
+        let secret = variable.strip_suffix("_FILE").filter(|secret| aws::SECRETS.contains(secret));
+        let name = secret.unwrap_or(variable).to_owned();
+        let hidden = strongest.insert(name, (secret.is_some(), given));
+        if let Some((_, (other_source, other, _))) = hidden
+            && other_source == source
+            && other != variable
+        {
+            return Err(Error::config(format!("{other} and {variable} ({source}): set one of them")));
+        }
     }
-    Ok(found)
+    let setting = |(name, (in_file, (source, variable, value))): (String, (bool, &(&str, String, String)))| {
+        let setting = Setting { value: value.clone(), source: (*source).to_owned() };
+        Ok((name, if in_file { from_file(variable, setting)? } else { setting }))
+    };
+    strongest.into_iter().map(setting).collect()
 }
 
 /// The content of a secret's file, without the line end that editors add.

@@ -524,6 +524,10 @@ fn originals_may_be_in_a_bucket() {
     }
     let line = place("s3://originals").env("AWS_ACCESS_KEY_ID", "AKIA").refusal();
     assert!(line.contains("s3:// needs AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or neither"), "{line}");
+    let both = place("s3://originals").env("AWS_ACCESS_KEY_ID", "a").env("AWS_ACCESS_KEY_ID_FILE", "/nowhere");
+    assert_eq!(both.refusal(), "AWS_ACCESS_KEY_ID and AWS_ACCESS_KEY_ID_FILE (environment): set one of them");
+    let hidden = place("s3://originals").file(".env", "AWS_SECRET_ACCESS_KEY_FILE=/nowhere");
+    bucket(&hidden.env("AWS_ACCESS_KEY_ID", "a").env("AWS_SECRET_ACCESS_KEY", "b"));
     let line = place("s3://originals").env("AWS_ENDPOINT_URL", "minio:9000").refusal();
     assert!(line.contains("s3:// needs https://… or http://… in AWS_ENDPOINT_URL"), "{line}");
     // Who does not use S3 may have any of them.

@@ -15,7 +15,7 @@ async fn answers_and_limits_are_in_redis_and_the_product_does_without_it() {
     let mut redis = RedisServer::start();
     let changes = [
         ("RAG_REDIS_URL", redis.url()),
-        ("RAG_RATE_LIMIT_REQUESTS", "40".to_owned()),
+        ("RAG_RATE_LIMIT_REQUESTS", "40000".to_owned()),
         ("RAG_RATE_LIMIT_WINDOW_SECONDS", "86400".to_owned()),
         ("RAG_REPLICAS", "4".to_owned()),
     ];
@@ -32,23 +32,25 @@ async fn answers_and_limits_are_in_redis_and_the_product_does_without_it() {
     };
     assert_eq!(ask().await.1["cached"], false);
     let (limit, again) = ask().await;
-    assert_eq!((limit.as_str(), &again["cached"]), ("40", &json!(true)), "{again}");
+    assert_eq!((limit.as_str(), &again["cached"]), ("40000", &json!(true)), "{again}");
     let keys = redis.command(&["KEYS", "rag:*"]);
     for kind in ["rag:cache:{default}/answer/", "rag:cache:{default}/embedding/", "rag:{limit}:"] {
         assert!(keys.lines().any(|key| key.starts_with(kind)), "{kind}: {keys}");
     }
 
+    app.request(&app.admin_key, Method::DELETE, "/v1/documents/retention").send().await.expect("a response");
+    assert_eq!(redis.command(&["KEYS", "rag:cache:*"]), "", "no text of what was deleted stays");
+    app.index(&app.admin_key, &document()).await;
+
     redis.kill();
     let (limit, without) = ask().await;
-    assert_eq!((limit.as_str(), &without["cached"]), ("10", &json!(false)), "{without}");
+    assert_eq!((limit.as_str(), &without["cached"]), ("10000", &json!(false)), "{without}");
     assert_eq!(without["degraded"], json!(["cache"]));
     // All of this process's apps have one gauge, so its value may be another's.
     assert!(app.metrics().await.contains("\nrag_limits_local "));
 
     redis.restart();
-    eventually("limits are shared", async || ask().await.0 == "40").await;
-    app.request(&app.admin_key, Method::DELETE, "/v1/documents/retention").send().await.expect("a response");
-    assert_eq!(redis.command(&["KEYS", "rag:cache:*/answer/*"]), "", "no text of what was deleted stays");
+    eventually("limits are shared", async || ask().await.0 == "40000").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
