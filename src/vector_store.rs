@@ -20,6 +20,7 @@ use crate::config::Secret;
 use crate::document::{Chunk, DocumentId, Metadata, Passage, Principal, Scope, TenantId, Version, point_id};
 use crate::embedding::EmbeddingModel;
 use crate::error::{Error, Result};
+pub use identity::Identity;
 use crate::resilience;
 use crate::retrieve::filter::Filter;
 
@@ -158,6 +159,16 @@ pub trait VectorStore: fmt::Debug + Send + Sync {
         version: Version,
         page: ChunkPage,
     ) -> Result<Vec<Chunk>>;
+
+    /// Points of a document's version with `chunk_idx >= from`, vectors and all, in order, at most `limit`. For backups:
+    /// it has no scope.
+    async fn points(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        version: Version,
+        page: ChunkPage,
+    ) -> Result<Vec<Point>>;
 
     /// Reaches the store once; an error says why it cannot be reached.
     async fn check(&self) -> Result<()>;
