@@ -175,11 +175,7 @@ pub trait IdempotencyStore: fmt::Debug + Send + Sync {
 #[async_trait]
 pub trait Archive: fmt::Debug + Send + Sync {
     /// Documents that are not deleted, of all tenants, by tenant and id: those after `after`, at most `limit`.
-    async fn all_documents(
-        &self,
-        after: Option<&(TenantId, DocumentId)>,
-        limit: u32,
-    ) -> Result<Vec<DocumentRecord>>;
+    async fn all_documents(&self, after: Option<&(TenantId, DocumentId)>, limit: u32) -> Result<Vec<DocumentRecord>>;
 
     /// Keys of all tenants by id: those after `after`, at most `limit`.
     async fn all_keys(&self, after: Option<&str>, limit: u32) -> Result<Vec<KeyRecord>>;

@@ -20,9 +20,9 @@ use crate::config::Secret;
 use crate::document::{Chunk, DocumentId, Metadata, Passage, Principal, Scope, TenantId, Version, point_id};
 use crate::embedding::EmbeddingModel;
 use crate::error::{Error, Result};
-pub use identity::Identity;
 use crate::resilience;
 use crate::retrieve::filter::Filter;
+pub use identity::Identity;
 
 /// A sparse vector: token hashes and their weights, made by [`bm25::Bm25`].
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -23,6 +23,11 @@ impl Identity {
         Self { format: FORMAT, bm25: bm25::REVISION, embedding_model: model.name.clone(), dimensions: model.dimensions }
     }
 
+    /// Length of every vector.
+    pub fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
     /// Why a collection with this identity cannot be used for vectors of `wanted`, after the collection's name.
     pub fn conflict(&self, wanted: &Self) -> Option<String> {
         if self == wanted {

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use qdrant_client::qdrant::points_selector::PointsSelectorOneOf;
 use qdrant_client::qdrant::{
     DeletePoints, Filter as QdrantFilter, OrderBy, PointsOperationResponse, PointsSelector, RetrievedPoint,
-    ScrollPoints,    SetPayloadPoints, UpdateStatus, UpsertPoints, WriteOrdering, WriteOrderingType,
+    ScrollPoints, SetPayloadPoints, UpdateStatus, UpsertPoints, WriteOrdering, WriteOrderingType,
 };
 use tokio::sync::OnceCell;
 use tonic::{Response, Status};

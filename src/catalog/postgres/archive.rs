@@ -16,11 +16,7 @@ use crate::error::Result;
 
 #[async_trait]
 impl Archive for PostgresCatalog {
-    async fn all_documents(
-        &self,
-        after: Option<&(TenantId, DocumentId)>,
-        limit: u32,
-    ) -> Result<Vec<DocumentRecord>> {
+    async fn all_documents(&self, after: Option<&(TenantId, DocumentId)>, limit: u32) -> Result<Vec<DocumentRecord>> {
         let (tenant, document) = after.map_or(("", ""), |(tenant, document)| (tenant.as_str(), document.as_str()));
         self.run(|| async {
             let mut tx = self.read().await?;

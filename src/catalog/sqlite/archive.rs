@@ -15,11 +15,7 @@ use crate::error::Result;
 
 #[async_trait]
 impl Archive for SqliteCatalog {
-    async fn all_documents(
-        &self,
-        after: Option<&(TenantId, DocumentId)>,
-        limit: u32,
-    ) -> Result<Vec<DocumentRecord>> {
+    async fn all_documents(&self, after: Option<&(TenantId, DocumentId)>, limit: u32) -> Result<Vec<DocumentRecord>> {
         let (tenant, document) = after.map_or(("", ""), |(tenant, document)| (tenant.as_str(), document.as_str()));
         let rows: Vec<StoredDocument> = sqlx::query_as(
             "SELECT * FROM documents WHERE deleted = 0 AND (tenant, document_id) > (?, ?) \

@@ -231,7 +231,11 @@ pub(super) async fn retire(tx: &mut Transaction<'static, Sqlite>, row: &Row) -> 
 }
 
 /// The last version that an id had before its document was purged, else 0.
-pub(super) async fn retired(tx: &mut Transaction<'static, Sqlite>, tenant: &TenantId, document: &DocumentId) -> Result<Version> {
+pub(super) async fn retired(
+    tx: &mut Transaction<'static, Sqlite>,
+    tenant: &TenantId,
+    document: &DocumentId,
+) -> Result<Version> {
     let version: Option<i64> =
         sqlx::query_scalar("SELECT last_version FROM retired_documents WHERE tenant = ? AND id_sha256 = ?")
             .bind(tenant.as_str())
