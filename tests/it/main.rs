@@ -20,6 +20,7 @@ mod cli;
 mod config;
 mod crash;
 mod eval;
+mod export;
 mod extract;
 mod http;
 mod ingest;
