@@ -145,7 +145,15 @@ async fn a_backup_brings_everything_back() {
     assert_eq!(again.out, "0 keys and 0 documents imported, 4 documents kept\n", "{}", again.err);
     let there = library.is_at(there, &[]).await;
 
-    // By now a document is another one.
+    // And again, when what waited is done.
+    let again = import(&file, there.path(), &[]).await;
+    assert_eq!(again.out, "0 keys and 0 documents imported, 4 documents kept\n", "{}", again.err);
+
+    // A document is another one.
+    let app = TestApp::start_in(there, &[]).await;
+    let body = json!({ "document_id": "trains", "text": "Trains are not booked any more." });
+    app.index(&library.keys[0], &body).await;
+    let there = app.stop().await;
     let refused = import(&file, there.path(), &[]).await;
     assert_eq!((refused.code, refused.err.lines().count()), (Some(1), 1), "{}", refused.err);
     assert!(refused.err.contains("document trains of tenant default is there already: give --replace"));

@@ -213,11 +213,11 @@ fn unless_lost<T>(written: Result<T>) -> Result<Option<T>> {
     }
 }
 
-/// The export's own, as it is there.
+/// The export's own, as it is there; or a worker has done by now what waited then.
 fn is_same(there: &DocumentRecord, document: &Document) -> bool {
     is_own(there, document)
         && there.content.sha256 == document.content.sha256
-        && there.status == document.status
+        && (there.status == document.status || document.status == Status::Processing)
         && there.readers == document.readers
         && there.title == document.title
         && there.metadata == document.metadata
