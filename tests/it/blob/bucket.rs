@@ -29,7 +29,8 @@ async fn refusal(server: &S3Server, url: &str, changes: &[(&str, &str)]) -> Stri
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_keeps_originals() {
     let bucket = SHARED.make_bucket();
-    conformance::check(&open(&SHARED, &format!("s3://{bucket}")).await, LONGEST).await;
+    let blobs = open(&SHARED, &format!("s3://{bucket}")).await;
+    conformance::check(&blobs, LONGEST).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rag_api::cache::{Backend, Cache, Config};
+use rag_api::cache::{Backend, Config};
 use rag_api::document::Scope;
 use rag_api::embedding::questions::QuestionVectors;
 use rag_api::embedding::{Embedder, EmbeddingModel, Priority, TokenCounter, TokenEmbedder};
