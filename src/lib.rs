@@ -28,7 +28,7 @@
 //! 3. [`answer::prompt`], [`answer::citation`], [`answer::guard`], [`retrieve::filter`], [`retrieve::fusion`] and
 //!    [`ingest::chunk`] do no I/O.
 //! 4. Whatever answers or ingests drives the same [`retrieve::Retriever`], [`answer::Answerer`] and
-//!    [`ingest::Ingester`]; the command line's `ingest` and `query` go through HTTP.
+//!    [`ingest::Ingester`]; the command line's `ingest` and `query` go through HTTP. ([`backup`] moves what was ingested.)
 //! 5. A seam with several backends has one conformance suite (`tests/it`), which every backend runs. The embedded backend
 //!    is a product feature, never a mock.
 //! 6. Retries and breakers are wrappers round a trait, stacked in [`app`] or a `build`, never an `if` inside a backend.

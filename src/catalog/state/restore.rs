@@ -42,8 +42,9 @@ pub(in crate::catalog) fn restore(
         }
         Some(mut row) => {
             row.record.owner = owner;
-            let patch =
-                AttributesPatch { title: document.title, metadata: document.metadata, readers: document.readers };
+            // Nobody reads it because he could read what was there.
+            let readers = Some(document.readers.unwrap_or_default());
+            let patch = AttributesPatch { title: document.title, metadata: document.metadata, readers };
             let (_, visible) = row.renew(document.content, patch, now);
             (row, visible)
         }
