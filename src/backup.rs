@@ -1,4 +1,5 @@
-//! Backups: everything that an installation keeps as one stream of lines, and back; and vectors made anew from originals.
+//! Backups: everything that an installation keeps as one stream of lines, and back; and vectors made anew from
+//! originals.
 //!
 //! An export has the keys (their hashes), every document that is not deleted, its originals, and the points of what is
 //! served, so that nothing is embedded again. It is NDJSON, one object a line:

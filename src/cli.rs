@@ -1,4 +1,5 @@
-//! `rag-api serve | worker | ingest | query | keys | export | import | reindex | eval | migrate | config | openapi | health`.
+//! `rag-api serve | worker | ingest | query | keys | export | import | reindex | eval | migrate | config | openapi |
+//! health`.
 
 mod backup;
 mod client;

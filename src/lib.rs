@@ -17,7 +17,8 @@
 //! **Around them**: [`app`] builds everything from a [`config::Config`] and runs it; [`auth`] says who asks;
 //! [`resilience`] has deadlines, retries and breakers; [`http`] is the only module that knows status codes;
 //! [`telemetry`] has logs and metrics; [`redis`] connects the backends that keep something there; [`models`] finds model files; [`document`] and [`error`] have what all share;
-//! [`backup`] takes everything out and back in, and has vectors made anew; [`hold`] lets the crash tests stop a real process at a named point; [`eval`] measures retrieval and answers on
+//! [`backup`] takes everything out and back in, and has vectors made anew;
+//! [`hold`] lets the crash tests stop a real process at a named point; [`eval`] measures retrieval and answers on
 //! collections with judgements.
 //!
 //! # Invariants
@@ -28,7 +29,8 @@
 //! 3. [`answer::prompt`], [`answer::citation`], [`answer::guard`], [`retrieve::filter`], [`retrieve::fusion`] and
 //!    [`ingest::chunk`] do no I/O.
 //! 4. Whatever answers or ingests drives the same [`retrieve::Retriever`], [`answer::Answerer`] and
-//!    [`ingest::Ingester`]; the command line's `ingest` and `query` go through HTTP. ([`backup`] moves what was ingested.)
+//!    [`ingest::Ingester`]; the command line's `ingest` and `query` go through HTTP, and [`backup`] moves what
+//!    was ingested.
 //! 5. A seam with several backends has one conformance suite (`tests/it`), which every backend runs. The embedded backend
 //!    is a product feature, never a mock.
 //! 6. Retries and breakers are wrappers round a trait, stacked in [`app`] or a `build`, never an `if` inside a backend.

@@ -1,5 +1,6 @@
 //! `rag-api export` and `rag-api import`: everything that an installation keeps, in one file.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -43,7 +44,7 @@ pub(crate) struct ImportArgs {
 pub(crate) async fn export(config: Config, arguments: ExportArgs) -> Result<ExitCode> {
     if is_standard(&arguments.file) {
         let source = source(&config).await?;
-        write(&source, tokio::io::stdout()).await?;
+        write(&source, standard(std::io::stdout().as_fd())?).await?;
         return Ok(ExitCode::SUCCESS);
     }
     let path = &arguments.file;
@@ -87,7 +88,7 @@ async fn write(source: &Source, out: impl tokio::io::AsyncWrite + Unpin + Send) 
 
 pub(crate) async fn import(config: Config, arguments: ImportArgs) -> Result<ExitCode> {
     if is_standard(&arguments.file) {
-        return read(&config, &arguments, BufReader::with_capacity(BUFFER, tokio::io::stdin())).await;
+        return read(&config, &arguments, BufReader::with_capacity(BUFFER, standard(std::io::stdin().as_fd())?)).await;
     }
     let path = &arguments.file;
     let unread = |error: std::io::Error| {
@@ -146,6 +147,13 @@ async fn read(config: &Config, arguments: &ImportArgs, input: impl AsyncBufRead 
 
 fn is_standard(file: &Path) -> bool {
     file == Path::new("-")
+}
+
+/// Standard input or output as a file.
+fn standard(stream: BorrowedFd<'_>) -> Result<tokio::fs::File> {
+    let stream = stream.try_clone_to_owned();
+    let stream = stream.map_err(|error| Error::unavailable("standard input or output cannot be used", error))?;
+    Ok(tokio::fs::File::from_std(stream.into()))
 }
 
 async fn source(config: &Config) -> Result<Source> {

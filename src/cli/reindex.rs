@@ -45,7 +45,11 @@ pub(crate) async fn reindex(config: Config, arguments: &ReindexArgs) -> Result<E
     let done = stop.child_token();
     let working = async {
         let worked = app.work(None, done.clone()).await;
-        if has_worker { worked } else { Ok(done.cancelled().await) }
+        if !has_worker {
+            // Others work.
+            done.cancelled().await;
+        }
+        worked
     };
     tokio::pin!(working);
     tokio::select! {

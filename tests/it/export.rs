@@ -124,6 +124,14 @@ async fn import(file: &Path, data: &Path, arguments: &[&str]) -> crate::cli::Run
     run(&[&["import", &file], arguments].concat(), &settings(data)).await
 }
 
+/// Imports what comes by standard input; its exit code and what it complains of.
+async fn import_stream(file: &Path, data: &Path) -> (Option<i32>, String) {
+    let mut command = Command::new(binary());
+    command.arg("import").env_clear().envs(settings(data)).current_dir(data);
+    let output = command.stdin(std::fs::File::open(file).unwrap()).output().await.unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
 /// A changed copy of an export.
 fn changed(file: &Path, change: impl Fn(String) -> String) -> PathBuf {
     let copy = file.with_extension("changed");
@@ -194,8 +202,7 @@ async fn a_local_installation_moves_to_production_and_back() {
     let back = tempfile::tempdir().unwrap();
     let copy = back.path().join("copy.ndjson");
     std::fs::write(&copy, exported.out).unwrap();
-    let returned = import(&copy, back.path(), &[]).await;
-    assert_eq!(returned.code, Some(0), "{}", returned.err);
+    assert_eq!(import_stream(&copy, back.path()).await, (Some(0), String::new()));
     library.is_at(there, &changes).await;
     library.is_at(back, &[]).await;
 }
@@ -231,6 +238,12 @@ async fn what_is_cut_off_foreign_or_damaged_is_refused() {
     let elsewhere = tempfile::tempdir().unwrap();
     let damaged = import(&changed(&file, hash), elsewhere.path(), &[]).await;
     assert!(damaged.err.contains("an original has not its SHA-256"), "{}", damaged.err);
+
+    // Whose end cannot be looked at before: what came whole stays, and the same again goes on.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (code, complaint) = import_stream(&changed(&file, without_end), elsewhere.path()).await;
+    assert!(code == Some(1) && complaint.contains("is cut off after line "), "{complaint}");
+    assert_eq!(import_stream(&file, elsewhere.path()).await, (Some(0), String::new()));
 
     // Vectors of another model are left out, and made here.
     let fresh = tempfile::tempdir().unwrap();

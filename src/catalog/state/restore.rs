@@ -57,7 +57,8 @@ pub(in crate::catalog) fn restore(
 }
 
 impl Row {
-    /// Queues what is served as a new version of itself. Where a newer content failed, it is given up for what is served.
+    /// Queues what is served as a new version of itself. Where a newer content failed, it is given up for what is
+    /// served.
     pub(in crate::catalog) fn rebuild(&mut self, now: DateTime<Utc>) -> bool {
         let Some(served) = &self.record.served else { return false };
         if self.deleted || self.record.status == Status::Processing {
