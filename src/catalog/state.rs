@@ -160,7 +160,7 @@ impl Row {
         let former = std::mem::replace(&mut record.content, content).blob;
         // A version that was built again has the original of the one before.
         let is_served = record.served.as_ref().is_some_and(|served| served.content.blob == former);
-        let superseded = (!is_served && former != record.content.blob).then_some(former);
+        let superseded = (!is_served).then_some(former);
         if record.status != Status::Processing {
             self.queued_at = now;
         }
