@@ -35,7 +35,7 @@ use crate::error::Result;
 pub use key_records::{Idempotency, KeyPatch, KeyRecord, KeyScope, RequestNote, RequestPart};
 pub use records::{
     Attributes, AttributesPatch, CatalogStats, Content, DocumentRecord, Job, Lease, ListQuery, NewDocument, Progress,
-    Publication, Publish, Put, PutMode, Served, Stage, Status, Visibility, Work,
+    Publication, Publish, Put, PutMode, Restore, Served, Stage, Status, Visibility, Work,
 };
 
 /// How long idempotency keys and version numbers of deleted documents are kept.
@@ -171,9 +171,28 @@ pub trait IdempotencyStore: fmt::Debug + Send + Sync {
     async fn idempotency(&self, tenant: &TenantId, user: &str, key: &str, fingerprint: &str) -> Result<Idempotency>;
 }
 
-/// The whole catalog: one database behind four small traits.
+/// What backups read and write, of all tenants, and what a new vector store is filled from.
 #[async_trait]
-pub trait Catalog: DocumentCatalog + JobQueue + KeyStore + IdempotencyStore {
+pub trait Archive: fmt::Debug + Send + Sync {
+    /// Documents that are not deleted, of all tenants, by tenant and id: those after `after`, at most `limit`.
+    async fn all_documents(&self, after: Option<&(TenantId, DocumentId)>, limit: u32) -> Result<Vec<DocumentRecord>>;
+
+    /// Keys of all tenants by id: those after `after`, at most `limit`.
+    async fn all_keys(&self, after: Option<&str>, limit: u32) -> Result<Vec<KeyRecord>>;
+
+    /// Writes a document as [`DocumentCatalog::put`] does for an admin, the same bytes too as a new version, and takes
+    /// its lease, so that the caller can bring its points and publish it, or hand it back to be processed. `None`:
+    /// another has the row at this moment, or what was there is purged first; the document waits for a worker.
+    async fn restore(&self, document: &Restore, lease: Duration) -> Result<Option<Job>>;
+
+    /// Queues what is served again, as a new version of the same content. False: nothing is served, or the document
+    /// is being processed.
+    async fn rebuild(&self, tenant: &TenantId, document: &DocumentId) -> Result<bool>;
+}
+
+/// The whole catalog: one database behind five small traits.
+#[async_trait]
+pub trait Catalog: DocumentCatalog + JobQueue + KeyStore + IdempotencyStore + Archive {
     /// Brings the schema up to date.
     async fn migrate(&self) -> Result<()>;
 

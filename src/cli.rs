@@ -1,11 +1,14 @@
-//! `rag-api serve | worker | ingest | query | keys | eval | migrate | config | openapi | health`.
+//! `rag-api serve | worker | ingest | query | keys | export | import | reindex | eval | migrate | config | openapi |
+//! health`.
 
+mod backup;
 mod client;
 mod eval;
 mod ingest;
 mod keys;
 mod progress;
 mod query;
+mod reindex;
 mod serve;
 
 use std::io::Write;
@@ -42,6 +45,21 @@ enum Command {
         #[command(subcommand)]
         command: keys::KeysCommand,
     },
+    /// Write everything (keys, documents, originals, vectors) to a file, to back it up or to move it
+    ///
+    /// It holds every text and the hashes of keys: keep it as safe as the documents. With the embedded vector store the
+    /// server must be stopped first.
+    Export(backup::ExportArgs),
+    /// Read an export into this installation, which may be of another kind (local, production)
+    ///
+    /// May be run again if it was interrupted. Keys keep working; one whose id is there is left as it is. With the
+    /// embedded vector store the server must be stopped first.
+    Import(backup::ImportArgs),
+    /// Make the vectors of every document anew from its original
+    ///
+    /// For a vector store that was lost, or another embedding model. Questions find what is done so far. With the
+    /// embedded vector store the server must be stopped first, unless `--no-wait` leaves the work to it.
+    Reindex(reindex::ReindexArgs),
     /// Measure retrieval, chunking and answers, on collections with judgements
     Eval {
         #[command(subcommand)]
@@ -93,6 +111,12 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Ingest(arguments) => runtime()?.block_on(ingest::ingest(arguments)),
         Command::Query(arguments) => runtime()?.block_on(query::query(arguments)),
         Command::Keys { command } => runtime()?.block_on(keys::keys(load()?.config, command)),
+        Command::Export(arguments) => runtime()?.block_on(backup::export(load()?.config, arguments)),
+        Command::Import(arguments) => runtime()?.block_on(backup::import(load()?.config, arguments)),
+        Command::Reindex(arguments) => {
+            let (config, _logs) = loaded(load)?;
+            serve::run(reindex::reindex(config, &arguments))
+        }
         Command::Eval { command } => {
             let profile = cli.profile.clone();
             let load = |arguments: &[(&str, &str)]| {

@@ -16,8 +16,9 @@
 //!
 //! **Around them**: [`app`] builds everything from a [`config::Config`] and runs it; [`auth`] says who asks;
 //! [`resilience`] has deadlines, retries and breakers; [`http`] is the only module that knows status codes;
-//! [`telemetry`] has logs and metrics; [`redis`] connects the backends that keep something there; `remote` asks the models of other servers;
-//! [`models`] finds model files; [`document`] and [`error`] have what all share;
+//! [`telemetry`] has logs and metrics; [`redis`] connects the backends that keep something there; `remote` asks the
+//! models of other servers; [`models`] finds model files; [`document`] and [`error`] have what all share;
+//! [`backup`] takes everything out and back in, and has vectors made anew;
 //! [`hold`] lets the crash tests stop a real process at a named point; [`eval`] measures retrieval and answers on
 //! collections with judgements.
 //!
@@ -29,7 +30,8 @@
 //! 3. [`answer::prompt`], [`answer::citation`], [`answer::guard`], [`retrieve::filter`], [`retrieve::fusion`] and
 //!    [`ingest::chunk`] do no I/O.
 //! 4. Whatever answers or ingests drives the same [`retrieve::Retriever`], [`answer::Answerer`] and
-//!    [`ingest::Ingester`]; the command line's `ingest` and `query` go through HTTP.
+//!    [`ingest::Ingester`]; the command line's `ingest` and `query` go through HTTP, and [`backup`] moves what
+//!    was ingested.
 //! 5. A seam with several backends has one conformance suite (`tests/it`), which every backend runs. The embedded backend
 //!    is a product feature, never a mock.
 //! 6. Retries and breakers are wrappers round a trait, stacked in [`app`] or a `build`, never an `if` inside a backend.
@@ -77,6 +79,7 @@
 //! | an original in a bucket | 2 parts of 8 MiB on their way and one that is filled; 5 s for a connection, 30 s of silence, 4 second tries within 15 s | [`blob`] |
 //! | copies of originals | those of the documents that are read, in the temporary folder | [`blob`] |
 //! | originals that a sweep deletes | 10,000 | `ingest/worker/housekeeping` |
+//! | a backup in memory | a line of 8 MiB, a page of 100 documents, 128 points, 2 parts of an original | [`backup`] |
 //! | what evaluations keep on disk | 2 GiB, then the oldest go | [`eval::cache`] |
 //! | series of metrics | routes, methods, statuses, models and reasons: nothing that a client can invent | [`telemetry`] |
 //! | log lines that wait to be written | 8,192, then lines are dropped and counted | [`telemetry`] |
@@ -85,6 +88,7 @@
 pub mod answer;
 pub mod app;
 pub mod auth;
+pub mod backup;
 pub mod blob;
 pub mod cache;
 pub mod catalog;

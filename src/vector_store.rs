@@ -22,6 +22,7 @@ use crate::embedding::EmbeddingModel;
 use crate::error::{Error, Result};
 use crate::resilience;
 use crate::retrieve::filter::Filter;
+pub use identity::Identity;
 
 /// A sparse vector: token hashes and their weights, made by [`bm25::Bm25`].
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -158,6 +159,16 @@ pub trait VectorStore: fmt::Debug + Send + Sync {
         version: Version,
         page: ChunkPage,
     ) -> Result<Vec<Chunk>>;
+
+    /// Points of a document's version with `chunk_idx >= from`, vectors and all, in order, at most `limit`. For backups:
+    /// it has no scope.
+    async fn points(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        version: Version,
+        page: ChunkPage,
+    ) -> Result<Vec<Point>>;
 
     /// Reaches the store once; an error says why it cannot be reached.
     async fn check(&self) -> Result<()>;

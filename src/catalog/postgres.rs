@@ -9,6 +9,7 @@
 //! transaction. Such a pooler must know prepared statements (PgBouncer from 1.21, with `max_prepared_statements`): the
 //! driver names every statement, whatever `statement-cache-capacity` says.
 
+mod archive;
 mod documents;
 mod error;
 mod idempotency;

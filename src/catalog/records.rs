@@ -182,6 +182,19 @@ pub struct NewDocument {
     pub request: Option<RequestPart>,
 }
 
+/// A document of an export, to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Restore {
+    /// What is written, by an admin: its owner replaces that of a document that is there.
+    pub document: NewDocument,
+    /// Whether one of its id may be there.
+    pub mode: PutMode,
+    /// The version that it had; it has a higher one where that one is taken.
+    pub version: Version,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+}
+
 /// Whether a document of this id may be there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PutMode {

@@ -4,6 +4,7 @@
 //! transaction that loads a row, applies [`super::state`], and saves it. SQLite has no clock of its own; its time is
 //! that of this machine, in milliseconds.
 
+mod archive;
 mod documents;
 mod generations;
 mod idempotency;

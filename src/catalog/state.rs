@@ -2,9 +2,10 @@
 //!
 //! A backend loads a [`Row`] inside a transaction, calls one of these functions, and saves the row in the same
 //! transaction. Times are the database's clock, which the backend hands in. What owners do is here; [`work`] has what
-//! workers do, [`put()`] what a put makes of what is there.
+//! workers do, [`put()`] what a put makes of what is there, [`restore()`] what a backup does.
 
 mod put;
+mod restore;
 mod work;
 
 use std::time::Duration;
@@ -12,10 +13,11 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{AttributesPatch, DocumentRecord, Job, NewDocument, Progress, Stage, Status, Work};
+use super::{AttributesPatch, Content, DocumentRecord, Job, NewDocument, Progress, Stage, Status, Work};
 use crate::document::{Principal, Version};
 use crate::error::{Error, ErrorKind, Result};
 pub(super) use put::{done_before, put};
+pub(super) use restore::restore;
 
 /// Who works on a row, and until when the others keep off.
 #[derive(Debug, Clone, PartialEq)]
@@ -137,6 +139,13 @@ impl Row {
         if self.record.content.sha256 == document.content.sha256 && self.record.status != Status::Failed {
             return if self.patch(patch, now) { Replace::Patched } else { Replace::Unchanged };
         }
+        let (superseded, visible) = self.renew(document.content, patch, now);
+        Replace::Replaced { superseded, visible }
+    }
+
+    /// A new version, whatever its bytes are. Returns the original that nothing refers to any more, if there is one, and
+    /// whether questions may see less from now on.
+    fn renew(&mut self, content: Content, patch: AttributesPatch, now: DateTime<Utc>) -> (Option<String>, bool) {
         let record = &mut self.record;
         if differs(record, &patch) {
             apply(record, patch);
@@ -148,9 +157,10 @@ impl Row {
             served.attributes.readers.retain(|reader| readers.contains(reader));
             visible = served.attributes.readers.len() < before;
         }
-        let was_served = record.served.as_ref().is_some_and(|served| served.version == record.version);
-        let former = std::mem::replace(&mut record.content, document.content);
-        let superseded = (!was_served).then_some(former.blob);
+        let former = std::mem::replace(&mut record.content, content).blob;
+        // A version that was built again has the original of the one before.
+        let is_served = record.served.as_ref().is_some_and(|served| served.content.blob == former);
+        let superseded = (!is_served).then_some(former);
         if record.status != Status::Processing {
             self.queued_at = now;
         }
@@ -164,7 +174,7 @@ impl Row {
             self.garbage.push(blob.clone());
             self.needs_cleanup = true;
         }
-        Replace::Replaced { superseded, visible }
+        (superseded, visible)
     }
 
     /// Changes attributes; false if they were so already.

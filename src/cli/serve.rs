@@ -70,7 +70,7 @@ pub(crate) fn work(config: Config) -> Result<()> {
 
 /// Runs to the end. Blocking work that is still at it then (building an index, cutting a long text) is begun anew by the
 /// next process.
-fn run(work: impl Future<Output = Result<()>>) -> Result<()> {
+pub(super) fn run<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = super::runtime()?;
     let done = runtime.block_on(work);
     runtime.shutdown_timeout(LAST_WORK);
@@ -85,7 +85,7 @@ async fn bind(address: SocketAddr, setting: &str) -> Result<TcpListener> {
 }
 
 /// Stops at the first SIGTERM or SIGINT; the second ends the process at once.
-fn stop_on_signal() -> Result<CancellationToken> {
+pub(super) fn stop_on_signal() -> Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
     let listen = |kind| signal(kind).map_err(|error| Error::internal("signals cannot be heard", error));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);

@@ -72,6 +72,16 @@ impl VectorStore for BreakerStore {
         self.reads.run(self.inner.chunks(tenant, document, version, page)).await
     }
 
+    async fn points(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        version: Version,
+        page: ChunkPage,
+    ) -> Result<Vec<Point>> {
+        self.reads.run(self.inner.points(tenant, document, version, page)).await
+    }
+
     async fn check(&self) -> Result<()> {
         self.inner.check().await
     }

@@ -81,6 +81,16 @@ impl VectorStore for RetryingStore {
         self.retry.run(self.reading(), || self.inner.chunks(tenant, document, version, page)).await
     }
 
+    async fn points(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        version: Version,
+        page: ChunkPage,
+    ) -> Result<Vec<Point>> {
+        self.retry.run(self.reading(), || self.inner.points(tenant, document, version, page)).await
+    }
+
     async fn check(&self) -> Result<()> {
         self.inner.check().await
     }

@@ -24,10 +24,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use qdrant_edge::external::ordered_float::OrderedFloat;
 use qdrant_edge::{
-    Condition, EdgeShard, FieldCondition, OperationError, OrderBy, OrderByInterface, Payload, PayloadOps,
-    PointInsertOperations, PointOperations, Range, ScrollRequestBuilder, SetPayloadOp, UpdateOperation,
+    EdgeShard, OperationError, Payload, PayloadOps, PointInsertOperations, PointOperations, SetPayloadOp,
+    UpdateOperation,
 };
 use tokio::sync::{Mutex, Semaphore};
 use uuid::Uuid;
@@ -35,7 +34,7 @@ use uuid::Uuid;
 use crate::document::{Chunk, DocumentId, Scope, TenantId, Version};
 use crate::embedding::EmbeddingModel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::vector_store::payload::{self, key};
+use crate::vector_store::payload;
 use crate::vector_store::{
     ChunkPage, DocumentAttributes, Found, Point, SearchQuery, SearchResults, VectorStore, Versions,
 };
@@ -259,25 +258,19 @@ impl VectorStore for EdgeStore {
         version: Version,
         page: ChunkPage,
     ) -> Result<Vec<Chunk>> {
-        let mut filter = filter::document_version(tenant, document, version);
-        let from = Range { gte: Some(OrderedFloat(f64::from(page.from))), ..Range::default() };
-        let from = FieldCondition::new_range(filter::path(key::CHUNK_IDX), from);
-        filter.must.get_or_insert_default().push(Condition::Field(from));
-        let order = OrderBy { key: filter::path(key::CHUNK_IDX), direction: None, start_from: None };
-        let request = ScrollRequestBuilder::new()
-            .limit(page.limit)
-            .filter(filter)
-            .with_payload(true.into())
-            .order_by(OrderByInterface::Struct(order))
-            .build();
-        if page.limit == 0 {
-            return Ok(Vec::new());
-        }
-        self.run(&self.searches, move |shard| {
-            let (records, _) = shard.scroll(request).map_err(failed)?;
-            records.into_iter().map(|record| payload::chunk(point::fields(record.payload))).collect()
-        })
-        .await
+        let Some(request) = fetch::page(tenant, document, version, page) else { return Ok(Vec::new()) };
+        self.run(&self.searches, move |shard| fetch::chunks(shard, request)).await
+    }
+
+    async fn points(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        version: Version,
+        page: ChunkPage,
+    ) -> Result<Vec<Point>> {
+        let Some(request) = fetch::page(tenant, document, version, page) else { return Ok(Vec::new()) };
+        self.run(&self.searches, move |shard| fetch::points(shard, request)).await
     }
 
     async fn check(&self) -> Result<()> {

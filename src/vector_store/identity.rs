@@ -8,9 +8,9 @@ use crate::vector_store::bm25;
 /// Counts changes of the payload's shape.
 const FORMAT: u32 = 1;
 
-/// What is noted in a new collection, and compared with when it is opened again.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Identity {
+/// What is noted in a new collection or an export, and compared with when it is opened again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
     format: u32,
     bm25: u32,
     embedding_model: String,
@@ -19,12 +19,17 @@ pub(super) struct Identity {
 
 impl Identity {
     /// That of vectors which are made now.
-    pub(super) fn of(model: &EmbeddingModel) -> Self {
+    pub fn of(model: &EmbeddingModel) -> Self {
         Self { format: FORMAT, bm25: bm25::REVISION, embedding_model: model.name.clone(), dimensions: model.dimensions }
     }
 
+    /// Length of every vector.
+    pub fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
     /// Why a collection with this identity cannot be used for vectors of `wanted`, after the collection's name.
-    pub(super) fn conflict(&self, wanted: &Self) -> Option<String> {
+    pub fn conflict(&self, wanted: &Self) -> Option<String> {
         if self == wanted {
             return None;
         }

@@ -74,6 +74,16 @@ impl VectorStore for MeteredStore {
         timed("chunks", self.inner.chunks(tenant, document, version, page)).await
     }
 
+    async fn points(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        version: Version,
+        page: ChunkPage,
+    ) -> Result<Vec<Point>> {
+        timed("points", self.inner.points(tenant, document, version, page)).await
+    }
+
     async fn check(&self) -> Result<()> {
         timed("check", self.inner.check()).await
     }

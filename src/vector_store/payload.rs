@@ -1,9 +1,10 @@
 //! What is stored beside the vectors of a point, the same in every store: the passage's fields, tenant and principals.
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{DocumentAttributes, Point};
-use crate::document::{Chunk, Metadata, Passage, Principal, Scope};
+use super::{DocumentAttributes, Point, SparseVector};
+use crate::document::{Chunk, Metadata, Passage, Principal, Scope, TenantId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::retrieve::filter::normalize_numbers;
 
@@ -51,6 +52,19 @@ pub(super) fn passage(fields: Fields, scope: &Scope) -> Result<Option<Passage>> 
         return Ok(None);
     }
     read(fields).map(Some)
+}
+
+/// The stored point.
+pub(super) fn point(fields: Fields, dense: Vec<f32>, sparse: SparseVector) -> Result<Point> {
+    #[derive(Deserialize)]
+    struct Stored {
+        tenant: TenantId,
+        principals: Vec<Principal>,
+        #[serde(flatten)]
+        passage: Passage,
+    }
+    let Stored { tenant, principals, passage } = read(fields)?;
+    Ok(Point { tenant, principals, passage, dense, sparse })
 }
 
 /// The stored chunk.

@@ -14,8 +14,8 @@ mod value;
 use async_trait::async_trait;
 use qdrant_client::qdrant::points_selector::PointsSelectorOneOf;
 use qdrant_client::qdrant::{
-    DeletePoints, Filter as QdrantFilter, OrderBy, PointsOperationResponse, PointsSelector, ScrollPoints,
-    SetPayloadPoints, UpdateStatus, UpsertPoints, WriteOrdering, WriteOrderingType,
+    DeletePoints, Filter as QdrantFilter, OrderBy, PointsOperationResponse, PointsSelector, RetrievedPoint,
+    ScrollPoints, SetPayloadPoints, UpdateStatus, UpsertPoints, WriteOrdering, WriteOrderingType,
 };
 use tokio::sync::OnceCell;
 use tonic::{Response, Status};
@@ -100,6 +100,31 @@ impl QdrantStore {
             }
         }
     }
+
+    /// Stored points of a version in order, with or without their vectors.
+    async fn page(
+        &self,
+        (tenant, document, version): (&TenantId, &DocumentId, Version),
+        page: ChunkPage,
+        with_vectors: bool,
+    ) -> Result<Vec<RetrievedPoint>> {
+        if page.limit == 0 {
+            return Ok(Vec::new());
+        }
+        let request = ScrollPoints {
+            collection_name: self.collection.clone(),
+            filter: Some(filter::chunks_from(tenant, document, version, page.from)),
+            limit: Some(u32::try_from(page.limit).unwrap_or(u32::MAX)),
+            with_payload: Some(true.into()),
+            with_vectors: Some(with_vectors.into()),
+            order_by: Some(OrderBy { key: key::CHUNK_IDX.to_owned(), ..OrderBy::default() }),
+            timeout: Some(READ_LIMIT.as_secs()),
+            ..ScrollPoints::default()
+        };
+        let server = self.server().await?;
+        let answer = server.answer(READ_LIMIT, server.reads().scroll(request)).await?;
+        Ok(answer.result)
+    }
 }
 
 #[async_trait]
@@ -179,21 +204,23 @@ impl VectorStore for QdrantStore {
         version: Version,
         page: ChunkPage,
     ) -> Result<Vec<Chunk>> {
-        if page.limit == 0 {
-            return Ok(Vec::new());
-        }
-        let request = ScrollPoints {
-            collection_name: self.collection.clone(),
-            filter: Some(filter::chunks_from(tenant, document, version, page.from)),
-            limit: Some(u32::try_from(page.limit).unwrap_or(u32::MAX)),
-            with_payload: Some(true.into()),
-            order_by: Some(OrderBy { key: key::CHUNK_IDX.to_owned(), ..OrderBy::default() }),
-            timeout: Some(READ_LIMIT.as_secs()),
-            ..ScrollPoints::default()
-        };
-        let server = self.server().await?;
-        let answer = server.answer(READ_LIMIT, server.reads().scroll(request)).await?;
-        answer.result.into_iter().map(|point| payload::chunk(value::from_qdrant(point.payload))).collect()
+        let points = self.page((tenant, document, version), page, false).await?;
+        points.into_iter().map(|point| payload::chunk(value::from_qdrant(point.payload))).collect()
+    }
+
+    async fn points(
+        &self,
+        tenant: &TenantId,
+        document: &DocumentId,
+        version: Version,
+        page: ChunkPage,
+    ) -> Result<Vec<Point>> {
+        let points = self.page((tenant, document, version), page, true).await?;
+        let points = points.into_iter().map(|point| {
+            let (dense, sparse) = point::vectors(point.vectors);
+            payload::point(value::from_qdrant(point.payload), dense, sparse)
+        });
+        points.collect()
     }
 
     async fn check(&self) -> Result<()> {

@@ -71,6 +71,11 @@ conforms! {
     idempotency_keys_are_noted_once
     a_part_is_done_with_its_document
     stats_count
+    documents_and_keys_of_all_tenants_come_in_pages
+    what_is_restored_is_held_until_it_is_published
+    what_is_restored_over_another_is_a_new_version
+    what_waits_for_a_purge_is_restored_without_a_lease
+    what_is_served_is_built_again
     ids_sort_by_their_bytes
     one_of_many_puts_makes_the_document
     a_caller_that_goes_away_in_the_middle_leaves_no_open_transaction

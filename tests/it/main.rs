@@ -20,6 +20,7 @@ mod cli;
 mod config;
 mod crash;
 mod eval;
+mod export;
 mod extract;
 #[cfg(feature = "edge")]
 mod fleet;

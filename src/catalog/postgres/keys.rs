@@ -102,7 +102,8 @@ impl KeyStore for PostgresCatalog {
     }
 }
 
-fn record(mut row: StoredKey) -> Result<KeyRecord> {
+/// The key of a row.
+pub(super) fn record(mut row: StoredKey) -> Result<KeyRecord> {
     row.name = parse(&row.name)?;
     row.into_record()
 }

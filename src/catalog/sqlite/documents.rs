@@ -231,7 +231,11 @@ pub(super) async fn retire(tx: &mut Transaction<'static, Sqlite>, row: &Row) -> 
 }
 
 /// The last version that an id had before its document was purged, else 0.
-async fn retired(tx: &mut Transaction<'static, Sqlite>, tenant: &TenantId, document: &DocumentId) -> Result<Version> {
+pub(super) async fn retired(
+    tx: &mut Transaction<'static, Sqlite>,
+    tenant: &TenantId,
+    document: &DocumentId,
+) -> Result<Version> {
     let version: Option<i64> =
         sqlx::query_scalar("SELECT last_version FROM retired_documents WHERE tenant = ? AND id_sha256 = ?")
             .bind(tenant.as_str())
@@ -243,7 +247,7 @@ async fn retired(tx: &mut Transaction<'static, Sqlite>, tenant: &TenantId, docum
 }
 
 /// Saves a row whose readers may have changed.
-async fn store(tx: &mut Transaction<'static, Sqlite>, row: &Row) -> Result<()> {
+pub(super) async fn store(tx: &mut Transaction<'static, Sqlite>, row: &Row) -> Result<()> {
     save(tx, row).await?;
     let DocumentRecord { tenant, document_id, readers, .. } = &row.record;
     sqlx::query("DELETE FROM document_readers WHERE tenant = ? AND document_id = ?")

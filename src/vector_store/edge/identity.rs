@@ -37,10 +37,8 @@ pub(super) fn claim(folder: &Path, model: &EmbeddingModel) -> Result<()> {
         }
         Err(error) => return Err(cannot(folder, "read", error)),
     };
-    let way_out = format!(
-        "set another RAG_VECTOR_DB_COLLECTION, or remove {} and the catalog, and upload again",
-        folder.display()
-    );
+    let way_out =
+        format!("set another RAG_VECTOR_DB_COLLECTION or remove {}, and run `rag-api reindex`", folder.display());
     let found: Identity = serde_json::from_slice(&text).map_err(|error| {
         Error::config(format!("{} is damaged or of a newer version: {way_out}", path.display())).with_source(error)
     })?;

@@ -5,12 +5,15 @@ use std::collections::HashMap;
 use prost::Message;
 use qdrant_client::qdrant::point_id::PointIdOptions;
 use qdrant_client::qdrant::vectors::VectorsOptions;
-use qdrant_client::qdrant::{DenseVector, NamedVectors, PointId, PointStruct, SparseVector, Vector, Vectors, vector};
+use qdrant_client::qdrant::{
+    DenseVector, NamedVectors, PointId, PointStruct, SparseVector, Vector, Vectors, VectorsOutput, vector,
+    vector_output, vectors_output,
+};
 use uuid::Uuid;
 
 use super::{DENSE, SPARSE, value};
 use crate::error::{Error, ErrorKind, Result};
-use crate::vector_store::{Point, payload};
+use crate::vector_store::{Point, SparseVector as StoredSparse, payload};
 
 /// Points of one request: bounds how long it takes.
 const MAX_POINTS: usize = 256;
@@ -34,6 +37,23 @@ pub(super) fn to_qdrant(point: Point) -> Result<PointStruct> {
 
 fn named(vector: vector::Vector) -> Vector {
     Vector { vector: Some(vector), ..Vector::default() }
+}
+
+/// The two vectors of a stored point; a text without terms has no sparse one.
+pub(super) fn vectors(stored: Option<VectorsOutput>) -> (Vec<f32>, StoredSparse) {
+    let Some(vectors_output::VectorsOptions::Vectors(mut named)) = stored.and_then(|stored| stored.vectors_options)
+    else {
+        return Default::default();
+    };
+    let dense = match named.vectors.remove(DENSE).map(|vector| vector.into_vector()) {
+        Some(vector_output::Vector::Dense(dense)) => dense.data,
+        _ => Vec::new(),
+    };
+    let sparse = match named.vectors.remove(SPARSE).map(|vector| vector.into_vector()) {
+        Some(vector_output::Vector::Sparse(terms)) => StoredSparse { indices: terms.indices, values: terms.values },
+        _ => StoredSparse::default(),
+    };
+    (dense, sparse)
 }
 
 /// Cuts points into requests, in their order. A point that is too large for one is a request of its own.

@@ -40,8 +40,8 @@ pub(super) async fn ensure(server: &Server, collection: &str, model: &EmbeddingM
     };
     if let Some(conflict) = conflict(&info, model) {
         return Err(Error::config(format!(
-            "the Qdrant collection {collection} at {} {conflict}: set another RAG_VECTOR_DB_COLLECTION, or remove it and \
-             the catalog, and upload again",
+            "the Qdrant collection {collection} at {} {conflict}: set another RAG_VECTOR_DB_COLLECTION or remove it, and \
+             run `rag-api reindex`",
             server.url()
         )));
     }

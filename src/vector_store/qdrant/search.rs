@@ -6,7 +6,7 @@ use qdrant_client::qdrant::query::Variant;
 use qdrant_client::qdrant::{
     DenseVector, Filter as QdrantFilter, GetPoints, IdfParams, Query, QueryBatchPoints, QueryPoints, ScoredPoint,
     ScrollPoints, SearchParams, SparseVector as QdrantSparse, Value, VectorInput, VectorsSelector, vector_input,
-    vector_output, vectors_output, with_vectors_selector,
+    with_vectors_selector,
 };
 use uuid::Uuid;
 
@@ -109,16 +109,8 @@ impl<'a> Branches<'a> {
             ..GetPoints::default()
         };
         let answer = self.server.answer(READ_LIMIT, self.server.reads().get(request)).await?;
-        let vectors = answer.result.into_iter().next().and_then(|point| point.vectors?.vectors_options);
-        let Some(vectors_output::VectorsOptions::Vectors(mut named)) = vectors else {
-            return Ok(SparseVector::default());
-        };
-        match named.vectors.remove(SPARSE).map(|vector| vector.into_vector()) {
-            Some(vector_output::Vector::Sparse(terms)) => {
-                Ok(SparseVector { indices: terms.indices, values: terms.values })
-            }
-            _ => Ok(SparseVector::default()),
-        }
+        let vectors = answer.result.into_iter().next().and_then(|point| point.vectors);
+        Ok(point::vectors(vectors).1)
     }
 }
 

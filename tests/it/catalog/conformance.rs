@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rag_api::catalog::{
     AttributesPatch, Catalog, Content, DocumentRecord, Idempotency, Job, KeyPatch, KeyRecord, KeyScope, Lease,
-    ListQuery, NewDocument, Progress, Publish, Put, PutMode, RequestNote, RequestPart, Stage, Status, Work,
+    ListQuery, NewDocument, Progress, Publish, Put, PutMode, RequestNote, RequestPart, Restore, Stage, Status, Work,
 };
 use rag_api::document::{DocumentId, Failure, FailureReason, Metadata, Principal, Scope, TenantId};
 use rag_api::error::{ErrorKind, Result};
@@ -795,4 +795,109 @@ pub(super) async fn a_caller_that_goes_away_in_the_middle_leaves_no_open_transac
         let record = put(&catalog, &name, "one").await;
         assert_eq!((record.version, record.readers), (1, readers(&["user:ann"])));
     }
+}
+
+pub(super) async fn documents_and_keys_of_all_tenants_come_in_pages(catalog: Db) {
+    for (tenant, name) in [("beta", "a"), ("acme", "b"), ("acme", "a"), ("acme", "z")] {
+        write(&catalog, NewDocument { tenant: tenant.parse().unwrap(), ..document(name, "one") }).await;
+    }
+    catalog.tombstone(&tenant(), &id("z"), None, DAY).await.unwrap();
+    let mut seen = Vec::new();
+    let mut after = None;
+    loop {
+        let page = catalog.all_documents(after.as_ref(), 1).await.unwrap();
+        let Some(record) = page.into_iter().next() else { break };
+        after = Some((record.tenant.clone(), record.document_id.clone()));
+        seen.push(format!("{}/{}", record.tenant, record.document_id));
+    }
+    assert_eq!(seen, ["acme/a", "acme/b", "beta/a"]);
+
+    let key = |id: &str, tenant: &str| KeyRecord {
+        id: id.to_owned(),
+        hash: [7; 32],
+        name: "nul \0 in it".to_owned(),
+        tenant: tenant.parse().unwrap(),
+        user: "ann".to_owned(),
+        groups: vec!["a".to_owned()],
+        scopes: vec![KeyScope::Query],
+        active: true,
+        expires_at: None,
+        created_at: chrono::DateTime::UNIX_EPOCH,
+    };
+    let keys = [key("k1", "beta"), key("k2", "acme"), key("k3", "beta")];
+    for key in &keys {
+        catalog.insert_key(key).await.unwrap();
+    }
+    assert_eq!(catalog.all_keys(None, 2).await.unwrap(), keys[..2]);
+    assert_eq!(catalog.all_keys(Some("k2"), 2).await.unwrap(), keys[2..]);
+}
+
+fn restored(id: &str, text: &str, version: u64, mode: PutMode) -> Restore {
+    let document = NewDocument { owner: Principal::user("ida").unwrap(), as_admin: true, ..document(id, text) };
+    Restore { document, mode, version, created_at: chrono::DateTime::from_timestamp_millis(1_234_567).unwrap() }
+}
+
+pub(super) async fn what_is_restored_is_held_until_it_is_published(catalog: Db) {
+    let generation = catalog.generation(&tenant()).await.unwrap();
+    let new = restored("a", "one", 7, PutMode::Create);
+    let job = catalog.restore(&new, DAY).await.unwrap().expect("it is held");
+    assert_eq!((job.work, job.record.version, job.record.created_at), (Work::Process, 7, new.created_at));
+    assert_eq!(job.record.readers, readers(&["user:ida"]));
+    nothing_to_do(&catalog).await;
+    conflicts(catalog.restore(&new, DAY).await);
+    publish(&catalog, &job, 3).await;
+    let record = get(&catalog, "a").await;
+    assert_eq!((record.status, record.created_at), (Status::Indexed, new.created_at));
+    assert!(catalog.generation(&tenant()).await.unwrap() > generation, "answers from before are stale");
+
+    // One that was not published in time is any worker's.
+    let job = catalog.restore(&restored("b", "one", 1, PutMode::Create), OVER).await.unwrap().unwrap();
+    let again = claim(&catalog, "b", Work::Process).await;
+    assert!(!again.fresh, "there may be points of it");
+    has_lost(&catalog, &job.lease, &job.record).await;
+}
+
+pub(super) async fn what_is_restored_over_another_is_a_new_version(catalog: Db) {
+    let former = serve(&catalog, "a", "one").await;
+    let job = catalog.restore(&restored("a", "one", 1, PutMode::CreateOrReplace), DAY).await.unwrap().unwrap();
+    assert_eq!((job.record.version, job.record.owner.as_str()), (2, "user:ida"));
+    assert_eq!(get(&catalog, "a").await.served.map(|served| served.version), Some(former.version));
+    publish(&catalog, &job, 3).await;
+    let record = get(&catalog, "a").await;
+    assert_eq!((record.version, record.readers), (2, readers(&["user:ida"])));
+    claim(&catalog, "a", Work::Cleanup).await;
+}
+
+pub(super) async fn what_waits_for_a_purge_is_restored_without_a_lease(catalog: Db) {
+    serve(&catalog, "a", "one").await;
+    catalog.tombstone(&tenant(), &id("a"), None, OVER).await.unwrap();
+    assert_eq!(catalog.restore(&restored("a", "two", 9, PutMode::Create), DAY).await.unwrap(), None);
+    let purge = claim(&catalog, "a", Work::Purge).await;
+    catalog.purge_done(&purge.lease).await.unwrap();
+    assert_eq!(claim(&catalog, "a", Work::Process).await.record.version, 9);
+}
+
+pub(super) async fn what_is_served_is_built_again(catalog: Db) {
+    assert!(!catalog.rebuild(&tenant(), &id("a")).await.unwrap(), "it is not there");
+    put(&catalog, "a", "one").await;
+    assert!(!catalog.rebuild(&tenant(), &id("a")).await.unwrap(), "it is being processed");
+    publish(&catalog, &claim(&catalog, "a", Work::Process).await, 3).await;
+    let before = get(&catalog, "a").await;
+    assert!(catalog.rebuild(&tenant(), &id("a")).await.unwrap());
+    let queued = get(&catalog, "a").await;
+    assert_eq!((queued.status, queued.version, &queued.served), (Status::Processing, 2, &before.served));
+    assert_eq!(queued.content, before.content);
+
+    // Replaced while it waits: the original of what is served is nobody's garbage.
+    let Put::Replaced(_, superseded) = write(&catalog, document("a", "two")).await else { panic!("not replaced") };
+    assert_eq!(superseded, None);
+    let job = claim(&catalog, "a", Work::Process).await;
+    catalog.fail(&job.lease, &failure()).await.unwrap();
+    // What failed is given up for what is served.
+    assert!(catalog.rebuild(&tenant(), &id("a")).await.unwrap());
+    let job = claim(&catalog, "a", Work::Process).await;
+    assert_eq!(job.record.content, before.content);
+    publish(&catalog, &job, 3).await;
+    let cleanup = claim(&catalog, "a", Work::Cleanup).await;
+    assert_eq!(cleanup.garbage, [content("two").blob]);
 }

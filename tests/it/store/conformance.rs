@@ -37,6 +37,7 @@ macro_rules! conformance {
             deleting_but_one_version_keeps_that_version
             attributes_change_for_one_version
             chunks_come_in_pages
+            points_come_back_with_their_vectors
             a_foreign_tenant_changes_no_score
             filters_agree_with_their_definition
             a_reader_sees_the_old_or_the_new_version
@@ -640,4 +641,42 @@ pub(crate) async fn writes_go_on_while_it_optimizes(store: &Store) {
             assert_eq!(chunks.len(), expected, "{name} version {version}");
         }
     }
+}
+
+pub(crate) async fn points_come_back_with_their_vectors(store: &Store) {
+    let mut written: Vec<Point> = (0..5).map(|i| point("a", 2, i, &format!("invoice number {i}"))).collect();
+    written[1].passage.metadata = metadata(json!({"year": 2023, "nested": {"deep": [1.5, null, true]}}));
+    written[2].principals = vec![Principal::public(), reader("bob")];
+    // Without terms, and for nobody.
+    written[3] = Point { sparse: Default::default(), principals: Vec::new(), ..point("a", 2, 3, "") };
+    let foreign = Point { tenant: tenant("other"), ..point("a", 2, 0, "not asked for") };
+    store
+        .upsert([written.clone(), vec![point("a", 1, 0, "old"), point("b", 2, 0, "other"), foreign]].concat())
+        .await
+        .unwrap();
+    let page = async |from, limit| {
+        let page = ChunkPage { from, limit };
+        let mut points = store.points(&tenant("acme"), &document("a"), 2, page).await.unwrap();
+        // A store may keep the terms in any order, and brings embeddings to length 1 once more.
+        for point in &mut points {
+            let mut terms: Vec<_> = point.sparse.indices.iter().copied().zip(point.sparse.values.clone()).collect();
+            terms.sort_by_key(|(term, _)| *term);
+            (point.sparse.indices, point.sparse.values) = terms.into_iter().unzip();
+        }
+        points
+    };
+    for point in &mut written {
+        let mut terms: Vec<_> = point.sparse.indices.iter().copied().zip(point.sparse.values.clone()).collect();
+        terms.sort_by_key(|(term, _)| *term);
+        (point.sparse.indices, point.sparse.values) = terms.into_iter().unzip();
+    }
+    let (first, rest) = (page(0, 2).await, page(2, 10).await);
+    assert_eq!((first.len(), rest.len()), (2, 3));
+    for (read, written) in first.into_iter().chain(rest).zip(&written) {
+        assert!(
+            read.dense.iter().zip(&written.dense).all(|(a, b)| (a - b).abs() < 1e-6) && read.dense.len() == DIMENSIONS
+        );
+        assert_eq!(Point { dense: written.dense.clone(), ..read }, *written);
+    }
+    assert!(page(5, 10).await.is_empty() && page(0, 0).await.is_empty());
 }
