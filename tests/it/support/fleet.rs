@@ -58,7 +58,7 @@ impl Fleet {
     }
 
     /// A process that works and does not serve, on one core.
-    #[cfg_attr(test, expect(dead_code, reason = "for the benchmark"))]
+    #[allow(dead_code, reason = "for the benchmark")]
     pub(crate) async fn pinned_worker(&self, name: &str, core: usize) -> Server {
         let core = core.to_string();
         Server::start_worker_by(&["taskset", "-c", &core], &self.folder(name), &self.settings(&[])).await
