@@ -113,7 +113,7 @@ async fn a_wrong_or_unknown_setting_stops_the_start_with_one_line() {
     for (name, value, says) in [
         ("RAG_LISTN", "127.0.0.1:0", "RAG_LISTEN"),
         ("RAG_RERANK_TOP_K", "many", "RAG_RERANK_TOP_K"),
-        ("RAG_REDIS_URL", "memcached://localhost", "redis://HOST"),
+        ("RAG_REDIS_URL", "memcached://localhost", "expected redis://"),
         ("RAG_ADMIN_API_KEY", "short", "24"),
     ] {
         let dir = tempfile::tempdir().unwrap();
