@@ -1,5 +1,6 @@
 //! What the tests share: the product, started in this process on a free port, or as the real binary.
 
+#[cfg(feature = "edge")]
 pub(crate) mod balancer;
 #[cfg(feature = "edge")]
 pub(crate) mod fleet;
@@ -8,6 +9,7 @@ pub(crate) mod keeper;
 pub(crate) mod llm_server;
 pub(crate) mod model_server;
 pub(crate) mod postgres;
+#[cfg(feature = "edge")]
 pub(crate) mod proxy;
 #[cfg(feature = "edge")]
 pub(crate) mod qdrant_server;
@@ -269,6 +271,7 @@ impl Server {
     }
 
     /// SIGSTOP: it hangs, and its connections stay. SIGCONT: it goes on.
+    #[cfg_attr(not(feature = "edge"), expect(dead_code, reason = "for tests that need the vector store"))]
     pub(crate) fn pause(&self, pause: bool) {
         let id = self.child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)).expect("it runs");
         kill_process(id, if pause { Signal::STOP } else { Signal::CONT }).expect("it is told");

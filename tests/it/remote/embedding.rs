@@ -16,6 +16,9 @@ use crate::models::{config as models, minilm};
 use crate::support::eventually;
 use crate::support::model_server::{DIMENSIONS, ModelServer, Turn, as_base64, vector};
 
+/// What is made wrong in an answer.
+type Change = fn(&mut Value);
+
 const HOUR: Duration = Duration::from_secs(3600);
 /// So long that only a defect reaches it.
 const NEVER: Limits = Limits { questions: 64, bulk: 4, question: HOUR, chunks: HOUR, total: HOUR };
@@ -206,7 +209,7 @@ async fn every_wait_has_its_end() -> Result<()> {
 async fn an_answer_to_another_question_is_an_error() {
     let server = ModelServer::start();
     let embedder = connect(&server, NEVER);
-    let changes: [(fn(&mut Value), &str); 7] = [
+    let changes: [(Change, &str); 7] = [
         (|answer| drop(answer["data"].as_array_mut().unwrap().pop()), "1 vectors of 2 texts"),
         (|answer| answer["data"] = json!([]), "0 vectors of 2 texts"),
         (|answer| answer["data"][1]["index"] = 0.into(), "index 0 twice"),

@@ -14,6 +14,9 @@ use super::KEY;
 use crate::models::{config as models, minilm};
 use crate::support::model_server::{ModelServer, Turn};
 
+/// What is made wrong in an answer.
+type Change = fn(&mut Value);
+
 const HOUR: Duration = Duration::from_secs(3600);
 const QUESTION: &str = "how long are invoices kept";
 
@@ -98,7 +101,7 @@ async fn whatever_else_comes_is_an_error_and_never_a_wrong_order() {
         let error = refused(&reranker, &server, Turn::Status(status, Some("0"))).await;
         assert_eq!(error.kind(), kind, "{status}");
     }
-    let changes: [(fn(&mut Value), &str); 5] = [
+    let changes: [(Change, &str); 5] = [
         (|answer| drop(answer["results"].as_array_mut().unwrap().pop()), "2 results of 3 passages"),
         (|answer| answer["results"][0]["index"] = answer["results"][1]["index"].clone(), "twice"),
         (|answer| answer["results"][0]["index"] = 3.into(), "index 3 of 3 passages"),

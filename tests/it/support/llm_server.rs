@@ -37,6 +37,7 @@ pub(crate) enum Script {
     /// Streams these pieces, then says nothing more, and keeps the connection.
     Stall(Vec<&'static str>),
     /// Streams these pieces, each after such a pause, as a model does that takes its time; then usage and `[DONE]`.
+    #[cfg_attr(not(feature = "edge"), expect(dead_code, reason = "for tests that need the vector store"))]
     SaySlowly(Duration, Vec<&'static str>),
     /// Takes the request and never answers.
     Silent,
