@@ -6,8 +6,8 @@ use async_trait::async_trait;
 
 use super::error::database;
 use super::keys::record;
-use super::rows::{count_change, load, load_or_reserve, readable, retired, store};
-use super::{PostgresCatalog, commit};
+use super::rows::{count_change, last_version, load, load_or_reserve, readable, store};
+use super::{PostgresCatalog, abandon, commit};
 use crate::catalog::state;
 use crate::catalog::stored::{StoredDocument, StoredKey};
 use crate::catalog::{Archive, DocumentRecord, Job, KeyRecord, NewDocument, Restore};
@@ -54,11 +54,11 @@ impl Archive for PostgresCatalog {
         self.run(|| async {
             let (mut tx, now) = self.write().await?;
             let row = load_or_reserve(&mut tx, &document.document).await?;
-            let last_version = match &row {
-                None => retired(&mut tx, tenant, document_id).await?,
-                Some(_) => 0,
+            let last_version = last_version(&mut tx, row.as_ref(), tenant, document_id).await?;
+            let restored = match state::restore(row, last_version, document.clone(), lease, now) {
+                Ok(restored) => restored,
+                Err(error) => return abandon(tx, Err(error)).await,
             };
-            let restored = state::restore(row, last_version, document.clone(), lease, now)?;
             store(&mut tx, &restored.row).await?;
             if restored.visible {
                 count_change(&mut tx, tenant).await?;
@@ -72,9 +72,9 @@ impl Archive for PostgresCatalog {
     async fn rebuild(&self, tenant: &TenantId, document: &DocumentId) -> Result<bool> {
         self.run(|| async {
             let (mut tx, now) = self.write().await?;
-            let Some(mut row) = load(&mut tx, tenant, document).await? else { return Ok(false) };
+            let Some(mut row) = load(&mut tx, tenant, document).await? else { return abandon(tx, Ok(false)).await };
             if !row.rebuild(now) {
-                return Ok(false);
+                return abandon(tx, Ok(false)).await;
             }
             store(&mut tx, &row).await?;
             count_change(&mut tx, tenant).await?;

@@ -9,7 +9,7 @@ use sqlx::{Postgres, QueryBuilder};
 
 use super::error::database;
 use super::idempotency::mark_done;
-use super::rows::{count_change, load, load_or_reserve, readable, retired, save, store};
+use super::rows::{count_change, last_version, load, load_or_reserve, readable, save, store};
 use super::{NOW, PostgresCatalog, Tx, abandon, commit};
 use crate::catalog::state::{self, Row};
 use crate::catalog::stored::{StoredDocument, moment, number, stats, visibility};
@@ -187,10 +187,7 @@ impl PostgresCatalog {
         if done_before {
             return abandon(tx, state::done_before(row, &document)).await;
         }
-        let last_version = match &row {
-            None => retired(&mut tx, &document.tenant, &document.document_id).await?,
-            Some(_) => 0,
-        };
+        let last_version = last_version(&mut tx, row.as_ref(), &document.tenant, &document.document_id).await?;
         let tenant = document.tenant.clone();
         let decided = match state::put(row, last_version, document, mode, now) {
             Ok(decided) => decided,

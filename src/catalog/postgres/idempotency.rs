@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::error::database;
-use super::{PostgresCatalog, Tx, commit};
+use super::{PostgresCatalog, Tx, abandon, commit};
 use crate::catalog::stored::{damaged, number};
 use crate::catalog::{Idempotency, IdempotencyStore, KEPT, RequestNote, RequestPart};
 use crate::document::TenantId;
@@ -53,7 +53,7 @@ impl PostgresCatalog {
         .await
         .map_err(database)?;
         if noted != fingerprint {
-            return Ok(Idempotency::Mismatch);
+            return abandon(tx, Ok(Idempotency::Mismatch)).await;
         }
         let parts: Vec<i64> = sqlx::query_scalar("SELECT part FROM idempotency_parts WHERE request = $1")
             .bind(&request)

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sqlx::postgres::PgQueryResult;
+use sqlx::Postgres;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
 
 use super::error::database;
 use super::rows::{count_change, load, readable, retire, save};
@@ -55,42 +57,29 @@ impl JobQueue for PostgresCatalog {
 
     async fn renew(&self, lease: &Lease, duration: Duration) -> Result<()> {
         self.run(|| async {
-            let (mut tx, now) = self.write().await?;
-            sqlx::query(
-                "UPDATE documents SET lease_until = $1 WHERE tenant = $2 AND document_id = $3 AND lease_token = $4",
-            )
-            .bind((now + duration).timestamp_millis())
-            .bind(lease.tenant.as_str())
-            .bind(lease.document_id.as_str())
-            .bind(lease.token.to_string())
-            .execute(&mut *tx)
-            .await
-            .map_err(database)
-            .and_then(fenced)?;
-            commit(tx).await
+            let (tx, now) = self.write().await?;
+            let query = sqlx::query(
+                "UPDATE documents SET lease_until = $4 WHERE tenant = $1 AND document_id = $2 AND lease_token = $3",
+            );
+            let query = of_lease(query, lease).bind((now + duration).timestamp_millis());
+            fenced(tx, query).await
         })
         .await
     }
 
     async fn progress(&self, lease: &Lease, stage: Stage, progress: Progress) -> Result<()> {
         self.run(|| async {
-            let (mut tx, now) = self.write().await?;
-            sqlx::query(
-                "UPDATE documents SET stage = $1, progress_done = $2, progress_total = $3, updated_at = $4 \
-                 WHERE tenant = $5 AND document_id = $6 AND lease_token = $7",
-            )
-            .bind(stage.as_str())
-            .bind(i64::from(progress.done))
-            .bind(i64::from(progress.total))
-            .bind(now.timestamp_millis())
-            .bind(lease.tenant.as_str())
-            .bind(lease.document_id.as_str())
-            .bind(lease.token.to_string())
-            .execute(&mut *tx)
-            .await
-            .map_err(database)
-            .and_then(fenced)?;
-            commit(tx).await
+            let (tx, now) = self.write().await?;
+            let query = sqlx::query(
+                "UPDATE documents SET stage = $4, progress_done = $5, progress_total = $6, updated_at = $7 \
+                 WHERE tenant = $1 AND document_id = $2 AND lease_token = $3",
+            );
+            let query = of_lease(query, lease)
+                .bind(stage.as_str())
+                .bind(i64::from(progress.done))
+                .bind(i64::from(progress.total))
+                .bind(now.timestamp_millis());
+            fenced(tx, query).await
         })
         .await
     }
@@ -187,7 +176,17 @@ impl PostgresCatalog {
     }
 }
 
-/// Whether exactly the row that the lease names was written.
-fn fenced(result: PgQueryResult) -> Result<()> {
-    if result.rows_affected() == 1 { Ok(()) } else { Err(lost_lease()) }
+/// A statement.
+type Statement<'q> = Query<'q, Postgres, PgArguments>;
+
+/// The statement with the row and the token of a lease as `$1` to `$3`.
+fn of_lease<'q>(statement: Statement<'q>, lease: &Lease) -> Statement<'q> {
+    let Lease { tenant, document_id, token } = lease;
+    statement.bind(tenant.to_string()).bind(document_id.to_string()).bind(token.to_string())
+}
+
+/// Runs the one statement of a transaction, which must write exactly the row that a lease names.
+async fn fenced(mut tx: Tx, statement: Statement<'_>) -> Result<()> {
+    let written = statement.execute(&mut *tx).await.map_err(database)?.rows_affected();
+    if written == 1 { commit(tx).await } else { abandon(tx, Err(lost_lease())).await }
 }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use async_trait::async_trait;
 
 use super::error::database;
-use super::{PostgresCatalog, commit};
+use super::{PostgresCatalog, abandon, commit};
 use crate::catalog::stored::{StoredKey, StoredKeyPatch, insert_key_sql, json, parse};
 use crate::catalog::{KeyPatch, KeyRecord, KeyStore};
 use crate::document::TenantId;
@@ -23,7 +23,8 @@ impl KeyStore for PostgresCatalog {
             let query = key.bind(sqlx::query(INSERT.as_str()));
             let written = query.execute(&mut *tx).await.map_err(database)?;
             if written.rows_affected() == 0 {
-                return Err(Error::new(ErrorKind::Conflict, "a key of this id is there already"));
+                let taken = Error::new(ErrorKind::Conflict, "a key of this id is there already");
+                return abandon(tx, Err(taken)).await;
             }
             commit(tx).await
         })

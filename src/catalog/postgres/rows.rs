@@ -111,8 +111,16 @@ pub(super) async fn retire(tx: &mut Tx, row: &Row, now: i64) -> Result<()> {
     Ok(())
 }
 
-/// The last version that an id had before its document was purged, else 0.
-pub(super) async fn retired(tx: &mut Tx, tenant: &TenantId, document: &DocumentId) -> Result<Version> {
+/// The last version that the id of a document had before it was purged; 0 where there is a `row`, which knows its own.
+pub(super) async fn last_version(
+    tx: &mut Tx,
+    row: Option<&Row>,
+    tenant: &TenantId,
+    document: &DocumentId,
+) -> Result<Version> {
+    if row.is_some() {
+        return Ok(0);
+    }
     let version: Option<i64> =
         sqlx::query_scalar("SELECT last_version FROM retired_documents WHERE tenant = $1 AND id_sha256 = $2")
             .bind(tenant.as_str())

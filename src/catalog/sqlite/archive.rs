@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::documents::{count_change, retired, store};
+use super::documents::{count_change, last_version, store};
 use super::rows::load;
 use super::{SqliteCatalog, database, now};
 use crate::catalog::state;
@@ -44,10 +44,7 @@ impl Archive for SqliteCatalog {
         let NewDocument { tenant, document_id, .. } = &document.document;
         let mut tx = self.write().await?;
         let row = load(&mut tx, tenant, document_id).await?;
-        let last_version = match &row {
-            None => retired(&mut tx, tenant, document_id).await?,
-            Some(_) => 0,
-        };
+        let last_version = last_version(&mut tx, row.as_ref(), tenant, document_id).await?;
         let restored = state::restore(row, last_version, document.clone(), lease, now())?;
         store(&mut tx, &restored.row).await?;
         if restored.visible {

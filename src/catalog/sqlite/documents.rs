@@ -29,10 +29,7 @@ impl DocumentCatalog for SqliteCatalog {
         {
             return state::done_before(row, &document);
         }
-        let last_version = match &row {
-            None => retired(&mut tx, &document.tenant, &document.document_id).await?,
-            Some(_) => 0,
-        };
+        let last_version = last_version(&mut tx, row.as_ref(), &document.tenant, &document.document_id).await?;
         let tenant = document.tenant.clone();
         let decided = state::put(row, last_version, document, mode, now())?;
         if let Some(row) = &decided.row {
@@ -230,12 +227,16 @@ pub(super) async fn retire(tx: &mut Transaction<'static, Sqlite>, row: &Row) -> 
     Ok(())
 }
 
-/// The last version that an id had before its document was purged, else 0.
-pub(super) async fn retired(
+/// The last version that the id of a document had before it was purged; 0 where there is a `row`, which knows its own.
+pub(super) async fn last_version(
     tx: &mut Transaction<'static, Sqlite>,
+    row: Option<&Row>,
     tenant: &TenantId,
     document: &DocumentId,
 ) -> Result<Version> {
+    if row.is_some() {
+        return Ok(0);
+    }
     let version: Option<i64> =
         sqlx::query_scalar("SELECT last_version FROM retired_documents WHERE tenant = ? AND id_sha256 = ?")
             .bind(tenant.as_str())
