@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::error::{Error, Result};
-pub use logs::{Config, Logs, WAITING_LINES, init_logs};
+pub use logs::{Config, Logs, init_logs};
 
 /// Gives the metrics out.
 #[derive(Clone)]

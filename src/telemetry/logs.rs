@@ -25,7 +25,7 @@ pub struct Config {
 
 /// Lines that may wait for whoever reads standard error. More are dropped and counted: nobody who reads slowly, or not
 /// at all, holds up a request.
-pub const WAITING_LINES: usize = 8192;
+const WAITING_LINES: usize = 8192;
 
 /// Bytes that are written at once, where there are as many.
 const BUFFER: usize = 64 * 1024;
