@@ -9,6 +9,15 @@ use rag_api::error::{Error, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+/// What is asked.
+pub(crate) trait Target {
+    /// `HOST:PORT`.
+    fn address(&self) -> &str;
+
+    /// Seconds of processor time so far.
+    fn cpu_seconds(&self) -> f64;
+}
+
 /// A server in a process of its own, so that its processor time and its memory are its own.
 pub(crate) struct Server {
     child: Child,
@@ -37,14 +46,19 @@ impl Server {
         Ok(server)
     }
 
-    /// Seconds of processor time so far.
-    pub(crate) fn cpu_seconds(&self) -> f64 {
-        cpu_seconds(&self.child.id().to_string())
-    }
-
     /// Resident memory in MiB.
     pub(crate) fn memory(&self) -> f64 {
         resident(&self.child.id().to_string(), "VmRSS:")
+    }
+}
+
+impl Target for Server {
+    fn address(&self) -> &str {
+        &self.address
+    }
+
+    fn cpu_seconds(&self) -> f64 {
+        cpu_seconds(&self.child.id().to_string())
     }
 }
 
@@ -154,7 +168,7 @@ impl Outcome {
 
 /// Sends `total` requests over `connections`, each the next one as soon as its last one is answered.
 pub(crate) async fn closed(
-    server: &Server,
+    server: &impl Target,
     connections: usize,
     total: usize,
     request: impl Fn(usize) -> Wire + Send + Sync + 'static,
@@ -164,7 +178,7 @@ pub(crate) async fn closed(
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..connections {
         let (request, next) = (request.clone(), next.clone());
-        let mut connection = Connection::open(&server.address).await?;
+        let mut connection = Connection::open(server.address()).await?;
         tasks.spawn(async move {
             let mut outcome = Outcome::default();
             loop {
@@ -186,7 +200,7 @@ pub(crate) async fn closed(
 
 /// Sends `rate` requests a second for so long, whatever the answers; each waits for a free connection of `connections`.
 pub(crate) async fn open(
-    server: &Server,
+    server: &impl Target,
     connections: usize,
     rate: f64,
     lasting: Duration,
@@ -197,7 +211,7 @@ pub(crate) async fn open(
     let mut tasks = tokio::task::JoinSet::new();
     for lane in 0..connections {
         let request = request.clone();
-        let mut connection = Connection::open(&server.address).await?;
+        let mut connection = Connection::open(server.address()).await?;
         tasks.spawn(async move {
             let mut outcome = Outcome::default();
             let every = Duration::from_secs_f64(connections as f64 / rate);

@@ -11,12 +11,14 @@
     reason = "the helpers of tests are shared; a benchmark prints, and ends where something is missing"
 )]
 
+#[path = "../../examples/bench_core/load.rs"]
+mod load;
 mod support;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use load::{Outcome, Target, percentile, post};
 use rag_api::catalog::{self, Content, NewDocument, PutMode};
 use rag_api::config::LoadOptions;
 use reqwest::Method;
@@ -29,9 +31,10 @@ use support::{ADMIN_KEY, Server};
 /// Documents of a round, and chunks of each.
 const DOCUMENTS: usize = 300;
 const CHUNKS: usize = 3;
-/// Clients of a closed loop, and for how long they ask.
+/// Clients of a closed loop, and what they ask in all.
 const CLIENTS: usize = 8;
-const ROUND: Duration = Duration::from_secs(8);
+const SEARCHES: usize = 2_000;
+const ANSWERS: usize = 10_000;
 
 #[tokio::main]
 async fn main() {
@@ -69,13 +72,11 @@ async fn upload(server: &Server, count: usize) {
 }
 
 async fn all_indexed(server: &Server) {
-    loop {
+    support::eventually("all are indexed", || async {
         let (_, waiting) = server.get("/v1/documents?status=processing&limit=1").await;
-        if waiting["documents"].as_array().is_some_and(Vec::is_empty) {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+        waiting["documents"].as_array().is_some_and(Vec::is_empty)
+    })
+    .await;
 }
 
 /// One worker on one core, and two on one core each, over the same documents.
@@ -100,48 +101,47 @@ async fn workers() {
     println!("workers: two take {:.2} of the time of one (at most 0.6)", seconds[1] / seconds[0]);
 }
 
-/// Rate and latencies of a closed loop.
-struct Loop {
-    rate: f64,
-    p50: f64,
-    p99: f64,
+/// A replica, or a balancer before some.
+struct Asked {
+    address: String,
+    pid: Option<String>,
 }
 
-impl std::fmt::Display for Loop {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:.0}/s, p50 {:.1} ms, p99 {:.1} ms", self.rate, self.p50, self.p99)
+impl Asked {
+    fn replica(server: &Server) -> Self {
+        let pid = server.pid().as_raw_nonzero().to_string();
+        Self { address: server.base.trim_start_matches("http://").to_owned(), pid: Some(pid) }
     }
 }
 
-/// Eight clients, each of which asks again once it has its answer. `fresh`: every question is another.
-async fn ask(base: &str, path: &str, fresh: bool) -> Loop {
-    let client = reqwest::Client::new();
-    let asked = Arc::new(AtomicUsize::new(0));
-    let started = Instant::now();
-    let clients = (0..CLIENTS).map(|_| {
-        let (client, url, asked) = (client.clone(), format!("{base}{path}"), asked.clone());
-        tokio::spawn(async move {
-            let mut times = Vec::new();
-            while started.elapsed() < ROUND {
-                let n = asked.fetch_add(1, Ordering::Relaxed);
-                let query = if fresh { format!("harbour invoice {n}") } else { format!("invoice {}", n % 30) };
-                let mut body = json!({ "query": query });
-                if fresh {
-                    body["rerank"] = false.into();
-                }
-                let sent = Instant::now();
-                let response = client.post(&url).header("x-api-key", ADMIN_KEY).json(&body).send().await.unwrap();
-                assert_eq!(response.status(), 200);
-                response.bytes().await.unwrap();
-                times.push(sent.elapsed().as_secs_f64() * 1e3);
-            }
-            times
-        })
-    });
-    let mut times: Vec<f64> = futures::future::join_all(clients).await.into_iter().flat_map(Result::unwrap).collect();
-    times.sort_by(f64::total_cmp);
-    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
-    Loop { rate: times.len() as f64 / started.elapsed().as_secs_f64(), p50: at(0.5), p99: at(0.99) }
+impl Target for Asked {
+    fn address(&self) -> &str {
+        &self.address
+    }
+
+    fn cpu_seconds(&self) -> f64 {
+        self.pid.as_deref().map_or(0.0, load::cpu_seconds)
+    }
+}
+
+/// Searches without reranking, each for something else.
+async fn searches(asked: &Asked) -> Outcome {
+    let body = |n: usize| json!({ "query": format!("harbour invoice {n}"), "rerank": false });
+    load::closed(asked, CLIENTS, SEARCHES, move |n| post("/v1/search", ADMIN_KEY, &body(n))).await.unwrap()
+}
+
+/// Thirty questions again and again.
+async fn cached(asked: &Asked) -> Outcome {
+    let body = |n: usize| json!({ "query": format!("invoice {}", n % 30) });
+    load::closed(asked, CLIENTS, ANSWERS, move |n| post("/v1/query", ADMIN_KEY, &body(n))).await.unwrap()
+}
+
+fn say(what: &str, seen: &Outcome) {
+    assert!(seen.refused.is_empty(), "{what}: {} refused", seen.refused.len());
+    let at = |share: f64| percentile(&seen.good, share);
+    let (rate, each) = (seen.rate(), seen.cpu_each());
+    let cpu = if each > 0.0 { format!(", {each:.2} ms of processor time each") } else { String::new() };
+    println!("{what}: {rate:.0}/s, p50 {:.1} ms, p99 {:.1} ms{cpu}", at(0.5), at(0.99));
 }
 
 /// A replica over what is shared, beside one with everything inside.
@@ -153,16 +153,21 @@ async fn search() {
         upload(server, 60).await;
         all_indexed(server).await;
     }
-    for (path, fresh, what) in [("/v1/search", true, "search, not reranked"), ("/v1/query", false, "cached answer")] {
-        // The first pass warms connections, and fills the cache.
-        for server in [&shared, &local] {
-            ask(&server.base, path, fresh).await;
-        }
-        let (ours, inside) = (ask(&shared.base, path, fresh).await, ask(&local.base, path, fresh).await);
-        println!("{what}: shared services {ours}");
-        println!("{what}: everything inside {inside}");
-        println!("{what}: {:.2} of the rate, {:+.1} ms at the median", ours.rate / inside.rate, ours.p50 - inside.p50);
+    let (shared, local) = (Asked::replica(&shared), Asked::replica(&local));
+    // The first pass warms connections, and fills the cache.
+    for asked in [&shared, &local] {
+        searches(asked).await;
+        cached(asked).await;
     }
+    compare("search, not reranked", [searches(&shared).await, searches(&local).await]);
+    compare("cached answer", [cached(&shared).await, cached(&local).await]);
+}
+
+fn compare(what: &str, [shared, local]: [Outcome; 2]) {
+    say(&format!("{what}, shared services"), &shared);
+    say(&format!("{what}, everything inside"), &local);
+    let (rate, each) = (shared.rate() / local.rate(), shared.cpu_each() / local.cpu_each());
+    println!("{what}: {rate:.2} of the rate, {each:.2} times the replica's processor time");
 }
 
 /// One replica and two, behind the balancer.
@@ -179,10 +184,11 @@ async fn replicas() {
             all_indexed(&running[0]).await;
         }
         let balancer = Balancer::start(&ports[..=n]);
-        ask(&balancer.base, "/v1/query", false).await;
-        let seen = ask(&balancer.base, "/v1/query", false).await;
-        println!("cached answers through the balancer, {} replicas: {seen}", n + 1);
-        rates.push(seen.rate);
+        let asked = Asked { address: balancer.address.clone(), pid: None };
+        cached(&asked).await;
+        let seen = cached(&asked).await;
+        say(&format!("cached answers through the balancer, {} of 2 replicas", n + 1), &seen);
+        rates.push(seen.rate());
     }
     println!("two replicas have {:.2} of the rate of one, on the same cores", rates[1] / rates[0]);
 }

@@ -7,6 +7,7 @@ pub(crate) mod fleet;
 pub(crate) mod held;
 pub(crate) mod keeper;
 pub(crate) mod llm_server;
+pub(crate) mod logbook;
 pub(crate) mod model_server;
 pub(crate) mod postgres;
 #[cfg(feature = "edge")]
@@ -42,14 +43,19 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 /// Hits that tests of this process have the second access check drop on purpose.
 pub(crate) static PROVOKED_DROPS: AtomicU64 = AtomicU64::new(0);
 
+/// Where set-up keeps what it fetches.
+#[allow(clippy::disallowed_methods, reason = "tests find their tools by the environment")]
+pub(crate) fn cache_dir() -> PathBuf {
+    std::env::var_os("XDG_CACHE_HOME")
+        .map(|home| PathBuf::from(home).join("rag-api"))
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/rag-api")))
+        .expect("HOME is set")
+}
+
 /// The models cache that `deploy/test` fills. Fails with the command that does so.
 #[allow(clippy::disallowed_methods, reason = "tests find their models by the environment")]
 pub(crate) fn models_dir() -> PathBuf {
-    let dir = std::env::var_os("RAG_MODELS_DIR")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("XDG_CACHE_HOME").map(|home| PathBuf::from(home).join("rag-api")))
-        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/rag-api")))
-        .expect("HOME is set");
+    let dir = std::env::var_os("RAG_MODELS_DIR").map_or_else(cache_dir, PathBuf::from);
     assert!(
         dir.join("all-MiniLM-L6-v2/model.onnx").is_file(),
         "no models in {}: run ./deploy/setup models",
@@ -263,18 +269,20 @@ impl Server {
         server
     }
 
+    pub(crate) fn pid(&self) -> Pid {
+        self.child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)).expect("it runs")
+    }
+
     /// SIGTERM, and waits until it has ended; how it did.
     pub(crate) async fn terminate(mut self) -> ExitStatus {
-        let id = self.child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)).expect("it runs");
-        kill_process(id, Signal::TERM).expect("it is told");
+        kill_process(self.pid(), Signal::TERM).expect("it is told");
         self.child.wait().await.expect("its status")
     }
 
     /// SIGSTOP: it hangs, and its connections stay. SIGCONT: it goes on.
     #[cfg_attr(not(feature = "edge"), expect(dead_code, reason = "for tests that need the vector store"))]
     pub(crate) fn pause(&self, pause: bool) {
-        let id = self.child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)).expect("it runs");
-        kill_process(id, if pause { Signal::STOP } else { Signal::CONT }).expect("it is told");
+        kill_process(self.pid(), if pause { Signal::STOP } else { Signal::CONT }).expect("it is told");
     }
 
     /// SIGKILL, and waits until it is dead; how it ended.

@@ -79,7 +79,7 @@ async fn a_rolling_restart_fails_no_request_and_drops_no_stream() {
         ("RAG_LLM_MODEL", "openai:any"),
         ("RAG_OPENAI_BASE_URL", llm.base_url.as_str()),
         ("RAG_CACHE_TTL_SECONDS", "0"),
-        ("RAG_DRAIN_DELAY_SECONDS", "1"),
+        ("RAG_DRAIN_DELAY_SECONDS", "5"),
     ];
     let ports = [free_port(), free_port()];
     let addresses = ports.map(|port| format!("127.0.0.1:{port}"));
@@ -97,14 +97,15 @@ async fn a_rolling_restart_fails_no_request_and_drops_no_stream() {
     .await;
 
     let balancer = Balancer::start(&ports);
+    let base = format!("http://{}", balancer.address);
     let client = reqwest::Client::new();
     crate::support::eventually("the balancer has found them", || async {
-        search(client.clone(), balancer.base.clone()).await.is_ok()
+        search(client.clone(), base.clone()).await.is_ok()
     })
     .await;
     let (searches, streams) = (Arc::new(Seen::default()), Arc::new(Seen::default()));
-    let search = || search(client.clone(), balancer.base.clone());
-    let stream = || stream(client.clone(), balancer.base.clone());
+    let search = || search(client.clone(), base.clone());
+    let stream = || stream(client.clone(), base.clone());
     let restart = async {
         let mut fresh = Vec::new();
         for (n, replica) in replicas.into_iter().enumerate() {

@@ -1,22 +1,18 @@
 //! Each thing that replicas share is refused, hung, slowed and reset in turn, under load: the stated degraded mode, no
 //! pile-up, and all as before once it is back.
 
-use std::time::Duration;
-
 use futures::StreamExt;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::fleet::Fleet;
 use crate::support::proxy::{Proxy, Trouble};
-use crate::support::{TestApp, eventually};
+use crate::support::{PATIENCE, TestApp, eventually};
 
 const TROUBLES: [Trouble; 4] = [Trouble::Refused, Trouble::Hung, Trouble::Slow, Trouble::Reset];
 /// Requests under way at once, and how many in all for each trouble.
 const CLIENTS: usize = 8;
 const REQUESTS: usize = 40;
-/// What a client would call an answer: a bound for a hang, no measure of speed.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A fleet's setting whose URL leads through a proxy.
 struct Troubled {

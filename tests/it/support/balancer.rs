@@ -6,32 +6,38 @@ use tempfile::TempDir;
 
 use super::keeper::{Kept, free_port};
 
-/// How it asks the replicas whether they are ready, and what it does with one that is not: as `deploy/compose` has it, but
-/// for the pace of the checks.
-const CONFIG: &str = "
-global
-    maxconn 1000
-defaults
-    mode http
-    option redispatch
-    retries 2
-    retry-on conn-failure
-    timeout connect 2s
-    timeout client 60s
-    timeout server 60s
-frontend api
-    bind 127.0.0.1:PORT
-    default_backend replicas
-backend replicas
-    balance leastconn
-    option httpchk GET /ready
-    http-check expect status 200
-    default-server check inter 100ms fall 2 rise 1
-";
+/// What `deploy/compose` runs.
+const SHIPPED: &str = include_str!("../../../deploy/compose/haproxy.cfg");
+
+/// The shipped configuration on this machine: another port to listen on, replicas by address and not by Docker's names.
+fn config(port: u16, replicas: &[u16]) -> String {
+    let (mut config, mut resolvers) = (String::new(), false);
+    for line in SHIPPED.lines() {
+        // A section begins at the margin.
+        if line.starts_with(char::is_alphabetic) {
+            resolvers = line.starts_with("resolvers ");
+        }
+        if !resolvers && !line.trim_start().starts_with("server-template ") {
+            config.push_str(line);
+            config.push('\n');
+        }
+    }
+    for (shipped, here) in
+        [("bind :8000", format!("bind 127.0.0.1:{port}")), (" resolvers docker init-addr none", String::new())]
+    {
+        assert!(config.contains(shipped), "{shipped:?} is not in the shipped configuration");
+        config = config.replace(shipped, &here);
+    }
+    for (n, replica) in replicas.iter().enumerate() {
+        config.push_str(&format!("    server replica{n} 127.0.0.1:{replica}\n"));
+    }
+    config
+}
 
 /// A running balancer. It ends with this value.
 pub(crate) struct Balancer {
-    pub(crate) base: String,
+    /// `HOST:PORT`.
+    pub(crate) address: String,
     _running: Kept,
     _dir: TempDir,
 }
@@ -40,14 +46,10 @@ impl Balancer {
     /// Starts it over replicas at these ports.
     pub(crate) fn start(ports: &[u16]) -> Self {
         let (port, dir) = (free_port(), tempfile::tempdir().expect("a temporary folder"));
-        let mut config = CONFIG.replace("PORT", &port.to_string());
-        for (n, replica) in ports.iter().enumerate() {
-            config.push_str(&format!("    server replica{n} 127.0.0.1:{replica}\n"));
-        }
-        std::fs::write(dir.path().join("haproxy.cfg"), config).expect("a file");
+        std::fs::write(dir.path().join("haproxy.cfg"), config(port, ports)).expect("a file");
         let running = Kept::start(&[&program(), "-db", "-f", "haproxy.cfg"], dir.path());
         running.wait_until(dir.path(), || TcpStream::connect(("127.0.0.1", port)).is_ok());
-        Self { base: format!("http://127.0.0.1:{port}"), _running: running, _dir: dir }
+        Self { address: format!("127.0.0.1:{port}"), _running: running, _dir: dir }
     }
 }
 

@@ -1,7 +1,7 @@
 //! A real server that speaks S3 and checks signatures: `s3s-fs`, over a folder.
 
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use rag_api::blob;
@@ -83,13 +83,8 @@ impl S3Server {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "tests find their tools by the environment")]
 fn program() -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))
-        .expect("HOME is set");
-    let program = cache.join("rag-api/tools/s3s/bin/s3s-fs");
+    let program = super::cache_dir().join("tools/s3s/bin/s3s-fs");
     assert!(program.is_file(), "no S3 server in {}: run ./deploy/setup servers", program.display());
     program
 }
