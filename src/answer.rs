@@ -30,9 +30,6 @@ use crate::telemetry::metrics;
 use audience::Audience;
 use flight::Flights;
 
-/// Longest wait for the answer cache: an answer is not worth more time than making it saves.
-pub const CACHE_LIMIT: Duration = Duration::from_millis(250);
-
 /// Most passages of a request.
 pub const MAX_TOP_K: usize = 50;
 

@@ -110,3 +110,14 @@ pub fn build(config: &Config, models: &models::Config) -> Result<Arc<dyn Embedde
         }
     }
 }
+
+/// A vector as bytes: each number as four, little endian.
+pub(crate) fn numbers_to_bytes(numbers: &[f32]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+}
+
+/// The numbers of [`numbers_to_bytes`]; `None` where the bytes are not four for each.
+pub(crate) fn numbers_from_bytes(bytes: &[u8]) -> Option<Vec<f32>> {
+    let (numbers, rest) = bytes.as_chunks::<4>();
+    rest.is_empty().then(|| numbers.iter().map(|number| f32::from_le_bytes(*number)).collect())
+}

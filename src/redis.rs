@@ -32,6 +32,9 @@ const PAUSE: (u32, u32) = (100, 1_000);
 const SILENCE: Duration = Duration::from_secs(2);
 /// Most calls that wait to be written to one connection.
 const MAX_WAITING: usize = 1_024;
+/// Longest wait for one command: every request waits for a decision of the limits, and a question that waits for the cache
+/// waits longer ([`crate::cache::LIMIT`]), so that the breaker sees the failure.
+const TIMEOUT: Duration = Duration::from_millis(200);
 /// What a caller waits longer than the client does, which else forgets to drop a call that nobody waits for.
 const MARGIN: Duration = Duration::from_millis(25);
 
@@ -79,23 +82,17 @@ pub struct Node {
     pub port: u16,
 }
 
-/// A pool of connections whose calls all have the same deadline; clones share it.
-#[derive(Debug, Clone)]
+/// A pool of connections whose calls all have the same deadline.
+#[derive(Debug)]
 pub(crate) struct Redis {
     pool: Pool,
     what: &'static str,
-    timeout: Duration,
 }
 
 impl Redis {
     /// Connects, for `what`, as errors call it. A Redis that is down is no error, for it may come; one that refuses the
     /// password or is of another kind than configured is [`ErrorKind::Config`].
-    pub(crate) async fn connect(
-        config: &Config,
-        what: &'static str,
-        connections: usize,
-        timeout: Duration,
-    ) -> Result<Self> {
+    pub(crate) async fn connect(config: &Config, what: &'static str, connections: usize) -> Result<Self> {
         // A call that was under way when its connection broke may have been carried out: it is not sent again.
         let connection = ConnectionConfig {
             connection_timeout: CONNECTION,
@@ -107,13 +104,13 @@ impl Redis {
             ..ConnectionConfig::default()
         };
         // The only timeout that scripts have: theirs of a single call is ignored.
-        let performance = PerformanceConfig { default_command_timeout: timeout, ..PerformanceConfig::default() };
+        let performance = PerformanceConfig { default_command_timeout: TIMEOUT, ..PerformanceConfig::default() };
         let reconnect = ReconnectPolicy::new_exponential(0, PAUSE.0, PAUSE.1, 2);
         let client = client_config(config)?;
         let pool = Pool::new(client, Some(performance), Some(connection), Some(reconnect), connections)
             .map_err(|error| Error::config("RAG_REDIS_URL: no client can be made of it").with_source(error))?;
         connect_first(&pool, what).await?;
-        Ok(Self { pool, what, timeout })
+        Ok(Self { pool, what })
     }
 
     /// The connections, for the commands of [`Redis::run`].
@@ -126,7 +123,7 @@ impl Redis {
         if !self.pool.clients().iter().any(ClientLike::is_connected) {
             return Err(Error::new(ErrorKind::Unavailable, format!("{}: redis is not connected", self.what)));
         }
-        match tokio::time::timeout(self.timeout + MARGIN, call).await {
+        match tokio::time::timeout(TIMEOUT + MARGIN, call).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) if *error.kind() != FredKind::Timeout => {
                 Err(Error::unavailable(format!("{}: redis is not available", self.what), error))

@@ -217,6 +217,24 @@ pub(crate) fn block_on<T: Send>(future: impl Future<Output = Result<T>> + Send) 
         .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "setting a model up panicked")))
 }
 
+/// What a server gave by index for `count` things that were asked, in their order; else what is wrong: each must be there
+/// once.
+pub(crate) fn in_order<T>(given: Vec<(usize, T)>, count: usize, things: &str, asked: &str) -> Result<Vec<T>, String> {
+    if given.len() != count {
+        return Err(format!("{} {things} of {count} {asked}", given.len()));
+    }
+    let mut places: Vec<Option<T>> = std::iter::repeat_with(|| None).take(count).collect();
+    for (index, value) in given {
+        match places.get_mut(index) {
+            Some(place @ None) => *place = Some(value),
+            Some(Some(_)) => return Err(format!("index {index} twice")),
+            None => return Err(format!("index {index} of {count} {asked}")),
+        }
+    }
+    // As many as were asked, and no place taken twice: none is empty.
+    Ok(places.into_iter().flatten().collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -90,9 +90,9 @@ pub fn breaking_store(inner: Arc<dyn VectorStore>) -> Arc<dyn VectorStore> {
     Arc::new(BreakerStore::new(inner, reads, writes))
 }
 
-/// A cache behind a breaker. A look-up has [`crate::answer::CACHE_LIMIT`].
+/// A cache behind a breaker. A look-up has [`crate::cache::LIMIT`].
 pub fn breaking_cache(inner: Arc<dyn Cache>) -> Arc<dyn Cache> {
-    let policy = breaker::Policy { patience: crate::answer::CACHE_LIMIT / 2, ..breaker::Policy::default() };
+    let policy = breaker::Policy { patience: crate::cache::LIMIT / 2, ..breaker::Policy::default() };
     Arc::new(BreakerCache::new(inner, Breaker::new("cache", policy)))
 }
 

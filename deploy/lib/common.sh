@@ -16,6 +16,9 @@ die() {
     exit 1
 }
 
+# 32 random bytes in hexadecimal, which URLs and configuration files take as they are.
+random() { od -An -v -tx1 -N32 /dev/urandom | tr -d ' \n'; }
+
 has() { command -v "$1" >/dev/null 2>&1; }
 
 # Installs Debian packages, where this is Debian (or a child of it) and we are root; else fails.

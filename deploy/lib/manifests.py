@@ -214,13 +214,14 @@ def check_schemas(documents):
 
 def check_rendered(documents, settings, metrics):
     """Everything that is wrong with the documents of a kustomization."""
-    yield from check_schemas(documents)
     yield from check_pods(documents)
     yield from check_references(documents, settings)
     if of_kind(documents, "Deployment"):
         yield from check_deployments(documents)
         yield from check_contract(documents)
         yield from check_autoscalers(documents, metrics)
+    # Last, because it takes longest and whoever looks for one problem may stop before.
+    yield from check_schemas(documents)
 
 
 def check_services(services, settings):
@@ -228,15 +229,15 @@ def check_services(services, settings):
     for name, service in services.items():
         if not re.search(r":v?\d[\w.-]*$", service["image"]) and service["image"] != "rag-api:local":
             yield f"{name}: the image {service['image']} has no version"
-        if name != "migrate" and not service.get("healthcheck") and not service["image"].startswith("rag-api:"):
+        if not service.get("healthcheck") and not service["image"].startswith("rag-api:"):
             yield f"{name}: no health check"
         if "mem_limit" not in service:
             yield f"{name}: no limit of memory"
         if name != "proxy" and service.get("ports"):
             yield f"{name}: a port outside"
         for variable in service.get("environment", {}):
-            if unknown_variable(variable, settings):
-                yield f"{name}: {variable} {unknown_variable(variable, settings)}"
+            if problem := unknown_variable(variable, settings):
+                yield f"{name}: {variable} {problem}"
     if at(services, "api.deploy.replicas") != 2:
         yield "api: not two replicas"
     for name in "api", "worker":
@@ -245,7 +246,7 @@ def check_services(services, settings):
 
 
 def known_settings():
-    """The variables of the settings, with those that the command line reads."""
+    """The variables of the settings."""
     with open(os.path.join(ROOT, "config/default.toml"), encoding="utf-8") as file:
         return {f"RAG_{name.upper()}" for name in re.findall(r"^([a-z_0-9]+) = ", file.read(), re.MULTILINE)}
 

@@ -8,9 +8,8 @@ server_packages=(
     "redis-server redis-server"
 )
 
-# A server that speaks S3 and checks signatures, over a folder. Only run, never linked.
+# A server that speaks S3 and checks signatures, over a folder.
 s3s_version=0.17.0
-s3s=$tools_dir/s3s
 
 # Whether a server's program is there; Debian keeps PostgreSQL's off the path.
 has_server() {
@@ -25,18 +24,9 @@ fetch_servers() {
     done < <(printf '%s\n' "${server_packages[@]}")
     [ ${#packages[@]} = 0 ] || debian_install "${packages[@]}" ||
         die "missing for the tests: ${packages[*]} (on Debian: apt-get install ${packages[*]})"
-    make_s3s
-}
-
-make_s3s() {
-    # Under sudo it would be root's; deploy/test builds it for whoever runs the tests.
-    if [ -n "${SUDO_USER:-}" ]; then return; fi
-    if [ "$("$s3s/bin/s3s-fs" --version 2>/dev/null)" = "s3s-fs $s3s_version" ]; then return; fi
-    use_toolchain
-    say "building s3s-fs $s3s_version into $s3s (some minutes, once)"
-    # Optimised a little and linked without more: its checksums would take long, and nothing else here does.
-    CARGO_TARGET_DIR=$CARGO_TARGET_DIR/s3s CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
-        CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
-        cargo install --quiet --locked s3s-fs --version "$s3s_version" --features binary --root "$s3s" ||
-        die "s3s-fs could not be built; check the network"
+    # Under sudo it would be root's; deploy/test builds it for whoever runs the tests. Optimised a little: its checksums
+    # would take long, and nothing else does.
+    if [ -z "${SUDO_USER:-}" ]; then
+        CARGO_PROFILE_RELEASE_OPT_LEVEL=1 build_tool s3s-fs "$s3s_version" s3s --features binary
+    fi
 }

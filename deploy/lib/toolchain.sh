@@ -47,3 +47,16 @@ use_toolchain() {
     # Outside the clone, so that every clone shares what was built; a target folder that is set is kept.
     export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
 }
+
+# Builds the program $1, version $2, into the tools' folder $3, unless it is there; further arguments are cargo's. Only
+# run, never linked. Without link-time optimisation, which would double the time and is worth nothing here.
+build_tool() {
+    local program=$1 version=$2 folder=$3
+    shift 3
+    if [ "$("$tools_dir/$folder/bin/$program" --version 2>/dev/null)" = "$program $version" ]; then return; fi
+    use_toolchain
+    say "building $program $version into $tools_dir/$folder (some minutes, once)"
+    CARGO_TARGET_DIR=$CARGO_TARGET_DIR/$folder CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+        cargo install --quiet --locked "$program" --version "$version" --root "$tools_dir/$folder" "$@" ||
+        die "$program could not be built; check the network"
+}

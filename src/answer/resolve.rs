@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use super::audience::Audience;
 use super::flight::Joined;
 use super::generation::{Generated, Generator, Material};
-use super::{Answer, Answerer, Ask, CACHE_LIMIT, FailureCode, fallback, stored};
-use crate::cache::Cache;
+use super::{Answer, Answerer, Ask, FailureCode, fallback, stored};
+use crate::cache::{self, Cache};
 use crate::error::{Error, ErrorKind, Result};
 use crate::retrieve::{Retrieval, RetrievalRequest};
 use crate::telemetry::metrics;
@@ -163,23 +163,12 @@ impl Answerer {
     /// The cached answer, and whether the cache failed. A cache that fails or is slow is a miss.
     async fn look_up(&self, key: &str) -> (Option<Answer>, bool) {
         let Some(cache) = self.cache() else { return (None, false) };
-        let found = match tokio::time::timeout(CACHE_LIMIT, cache.get(key)).await {
-            Ok(Ok(found)) => found.map(|bytes| stored::decode(&bytes)).transpose(),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(Error::new(ErrorKind::Timeout, "the cache took too long")),
-        };
-        let result = match &found {
-            Ok(Some(_)) => "hit",
-            Ok(None) => "miss",
+        match cache::look_up(cache, "answer", key, |bytes| stored::decode(bytes).map(Some)).await {
+            Ok(found) => (found, false),
             Err(error) => {
                 tracing::warn!(error = error.chain(), "the answer cache failed");
-                "error"
+                (None, true)
             }
-        };
-        metrics::CACHE.add(1, &[("cache", "answer"), ("result", result)]);
-        match found {
-            Ok(found) => (found, false),
-            Err(_) => (None, true),
         }
     }
 
@@ -190,7 +179,7 @@ impl Answerer {
             let bytes = stored::encode(answer)?;
             cache.put(key, bytes, self.parts.cache_ttl).await
         };
-        match tokio::time::timeout(CACHE_LIMIT, put).await {
+        match tokio::time::timeout(cache::LIMIT, put).await {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
                 tracing::warn!(error = error.chain(), "an answer could not be cached");
@@ -202,7 +191,7 @@ impl Answerer {
 
     async fn forget(&self, ask: &Ask) {
         let Some(cache) = self.cache() else { return };
-        if !matches!(tokio::time::timeout(CACHE_LIMIT, cache.forget(ask.scope.tenant())).await, Ok(Ok(()))) {
+        if !matches!(tokio::time::timeout(cache::LIMIT, cache.forget(ask.scope.tenant())).await, Ok(Ok(()))) {
             tracing::warn!("an answer of an earlier generation stays in the cache until it expires; it is not served");
         }
     }

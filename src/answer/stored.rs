@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::{Answer, Ask, Citation, Config, prompt};
+use crate::cache;
 use crate::document::Passage;
 use crate::error::{Error, Result};
 use crate::llm::{ScoredPassage, Usage};
@@ -32,18 +32,14 @@ struct StoredSource {
 /// Changes when what is stored changes its form.
 const FORMAT: u32 = 1;
 
-/// The key of an answer: its tenant, so that all of a tenant can be forgotten, then everything that it depends on,
-/// hashed. `generation` counts the changes of what the tenant's
-/// questions may see, `models` are all that had a part in it.
+/// The key of an answer. `generation` counts the changes of what the tenant's questions may see, `models` are all that had
+/// a part in it.
 pub(super) fn key(ask: &Ask, generation: u64, models: &[String], config: &Config) -> Result<String> {
     let question: Vec<&str> = ask.text.split_whitespace().collect();
     let scope = (ask.scope.tenant(), ask.scope.principals(), generation);
     let makers = (FORMAT, models, prompt::version(), config.max_context_tokens, config.max_output_tokens);
     let parameters = (ask.top_k, &ask.filter, ask.mode, ask.rerank);
-    let whole = serde_json::to_vec(&(scope, makers, question, parameters))
-        .map_err(|error| Error::internal("a question cannot be made a cache key", error))?;
-    let hex = crate::document::hex(&Sha256::digest(whole));
-    Ok(format!("{}/answer/{hex}", ask.scope.tenant()))
+    cache::key(ask.scope.tenant(), "answer", &(scope, makers, question, parameters))
 }
 
 /// An answer as bytes.

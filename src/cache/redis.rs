@@ -16,9 +16,6 @@ use crate::document::TenantId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::redis::{Config, PREFIX, Redis, Script};
 
-/// Longest wait for one command; less than a question waits for the cache ([`crate::answer::CACHE_LIMIT`]), so that the
-/// breaker sees the failure.
-const TIMEOUT: Duration = Duration::from_millis(200);
 /// Calls are sent one behind the other without waiting, so a few connections carry many.
 const CONNECTIONS: usize = 4;
 /// A larger value is not kept: it would hold up what is behind it on its connection.
@@ -50,7 +47,7 @@ pub(super) struct RedisCache {
 
 impl RedisCache {
     pub(super) async fn connect(config: &Config) -> Result<Self> {
-        let redis = Redis::connect(config, "the cache", CONNECTIONS, TIMEOUT).await?;
+        let redis = Redis::connect(config, "the cache", CONNECTIONS).await?;
         Ok(Self { redis, put: Script::new(PUT) })
     }
 

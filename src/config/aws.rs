@@ -21,15 +21,11 @@ const ROLE: [(&str, RoleVariable); 7] = [
 /// Where the store is; of two names for the same, the first wins.
 const PLACE: [&str; 4] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION"];
 
-/// Every such variable.
-pub(super) fn names() -> impl Iterator<Item = &'static str> {
-    SECRETS.into_iter().chain(PLACE).chain(ROLE.into_iter().map(|(name, _)| name))
-}
-
 /// Whether it is one of them, or names a file with one.
 pub(super) fn is_name(name: &str) -> bool {
     let in_file = |secret: &str| name.strip_suffix("_FILE") == Some(secret);
-    names().any(|known| known == name) || SECRETS.into_iter().any(in_file)
+    let mut names = SECRETS.into_iter().chain(PLACE).chain(ROLE.into_iter().map(|(name, _)| name));
+    names.any(|known| known == name) || SECRETS.into_iter().any(in_file)
 }
 
 /// The bucket that `s3://BUCKET[/PREFIX]` names; `None` if the URL does not.

@@ -13,25 +13,14 @@ pub(super) const EXPECTED: &str = "redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE
 const REDIS_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
-enum Kind {
-    Single,
-    Cluster,
-    Sentinel,
-}
-
 /// Reads a URL; `None` if it is none of [`EXPECTED`].
 ///
 /// By hand, because the nodes of a cluster, with commas between them, are no host that a URL may have.
 pub(super) fn parse(url: &str) -> Option<Config> {
     let (scheme, rest) = url.split_once("://")?;
-    let (tls, kind) = match scheme {
-        "redis" => (false, Kind::Single),
-        "rediss" => (true, Kind::Single),
-        "redis-cluster" => (false, Kind::Cluster),
-        "rediss-cluster" => (true, Kind::Cluster),
-        "redis-sentinel" => (false, Kind::Sentinel),
-        "rediss-sentinel" => (true, Kind::Sentinel),
-        _ => return None,
+    let (kind, tls) = match scheme.strip_prefix("rediss") {
+        Some(kind) => (kind, true),
+        None => (scheme.strip_prefix("redis")?, false),
     };
     let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
     let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
@@ -40,15 +29,15 @@ pub(super) fn parse(url: &str) -> Option<Config> {
     let database = if database.is_empty() { None } else { Some(database.parse().ok()?) };
     let mut query = query.map_or(Some(Query::default()), Query::parse)?;
     let topology = match kind {
-        Kind::Single => Topology::Single(node(hosts, REDIS_PORT)?),
-        Kind::Cluster if database.is_none_or(|number: u8| number == 0) => Topology::Cluster(nodes(hosts, REDIS_PORT)?),
-        Kind::Cluster => return None,
-        Kind::Sentinel => Topology::Sentinel {
+        "" => Topology::Single(node(hosts, REDIS_PORT)?),
+        "-cluster" if database.is_none_or(|number: u8| number == 0) => Topology::Cluster(nodes(hosts, REDIS_PORT)?),
+        "-sentinel" => Topology::Sentinel {
             nodes: nodes(hosts, SENTINEL_PORT)?,
             service: query.service.take()?,
             username: query.username.take(),
             password: query.password.take(),
         },
+        _ => return None,
     };
     // What is left belongs to another kind.
     (query == Query::default()).then_some(Config { topology, tls, username, password, database })

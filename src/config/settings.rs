@@ -120,17 +120,14 @@ impl Settings {
 
     /// Every setting for people, secrets redacted.
     pub(super) fn effective(&self) -> Vec<EffectiveSetting> {
-        let show = |(name, setting): (&String, &Setting)| EffectiveSetting {
-            name: variable_name(name),
+        let ours = self.values.iter().map(|(name, setting)| (variable_name(name), name, setting));
+        let foreign = self.foreign.iter().map(|(name, setting)| (name.clone(), name, setting));
+        let show = |(variable, name, setting): (String, &String, &Setting)| EffectiveSetting {
+            name: variable,
             value: shown(name, &setting.value),
             source: setting.source.clone(),
         };
-        let foreign = |(name, setting): (&String, &Setting)| EffectiveSetting {
-            name: name.clone(),
-            value: shown(name, &setting.value),
-            source: setting.source.clone(),
-        };
-        self.values.iter().map(show).chain(self.foreign.iter().map(foreign)).collect()
+        ours.chain(foreign).map(show).collect()
     }
 }
 

@@ -14,7 +14,7 @@ use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-use super::{Embedder, EmbeddingModel, Priority, TokenCounter, TokenEmbedder};
+use super::{Embedder, EmbeddingModel, Priority, TokenCounter, TokenEmbedder, numbers_from_bytes};
 use crate::config::Secret;
 use crate::error::{Error, ErrorKind, Result};
 use crate::remote::{self, Endpoint, Service};
@@ -239,23 +239,13 @@ impl Client {
     async fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
         let request = Request { model: &self.model, input: texts, encoding_format: "float" };
         let answer: Answer = self.endpoint.ask(&request, MAX_ANSWER_BYTES).await?;
-        if answer.data.len() != texts.len() {
-            return Err(self.endpoint.nonsense(format!("{} vectors of {} texts", answer.data.len(), texts.len())));
-        }
-        let mut vectors = vec![None; texts.len()];
-        for Embedding { index, embedding } in answer.data {
-            match vectors.get_mut(index) {
-                Some(place @ None) => {
-                    let vector = embedding.numbers().and_then(|numbers| normalised(&numbers));
-                    let unusable = || self.endpoint.nonsense(format!("a vector without a direction at {index}"));
-                    *place = Some(vector.ok_or_else(unusable)?);
-                }
-                Some(Some(_)) => return Err(self.endpoint.nonsense(format!("index {index} twice"))),
-                None => return Err(self.endpoint.nonsense(format!("index {index} of {} texts", texts.len()))),
-            }
-        }
-        // As many vectors as texts, and no place taken twice: none is empty.
-        Ok(vectors.into_iter().flatten().collect())
+        let vector = |Embedding { index, embedding }| {
+            let vector = embedding.numbers().and_then(|numbers| normalised(&numbers));
+            vector.map(|vector| (index, vector)).ok_or_else(|| format!("a vector without a direction at {index}"))
+        };
+        let vectors: Result<Vec<_>, String> = answer.data.into_iter().map(vector).collect();
+        let ordered = vectors.and_then(|vectors| remote::in_order(vectors, texts.len(), "vectors", "texts"));
+        ordered.map_err(|detail| self.endpoint.nonsense(detail))
     }
 }
 
@@ -266,8 +256,7 @@ impl Numbers {
             Self::Plain(numbers) => Some(numbers),
             Self::Base64(text) => {
                 let bytes = BASE64_STANDARD.decode(text).ok()?;
-                let (numbers, rest) = bytes.as_chunks::<4>();
-                rest.is_empty().then(|| numbers.iter().map(|number| f32::from_le_bytes(*number)).collect())
+                numbers_from_bytes(&bytes)
             }
         }
     }

@@ -10,15 +10,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use sha2::{Digest, Sha256};
-
-use super::{Embedder, EmbeddingModel, Priority};
-use crate::answer::CACHE_LIMIT;
-use crate::cache::Cache;
-use crate::document::{Scope, hex};
+use super::{Embedder, EmbeddingModel, Priority, numbers_from_bytes, numbers_to_bytes};
+use crate::cache::{self, Cache};
+use crate::document::Scope;
 use crate::error::{Error, ErrorKind, Result};
-use crate::telemetry::metrics;
 
 /// Embeds questions, each once while the cache remembers it. Chunks of documents never come here: they are embedded once.
 #[derive(Debug)]
@@ -39,12 +34,14 @@ impl QuestionVectors {
         let Some((cache, ttl)) = &self.cache else { return self.computed(question).await };
         let model = self.embedder.model();
         let key = key(scope, model, question)?;
-        if let Some(vector) = look_up(&**cache, &key, model.dimensions).await {
-            return Ok(vector);
+        match cache::look_up(&**cache, "embedding", &key, |bytes| Ok(decode(bytes, model.dimensions))).await {
+            Ok(Some(vector)) => return Ok(vector),
+            Ok(None) => {}
+            Err(error) => tracing::debug!(error = error.chain(), "the cache of questions' vectors failed"),
         }
         let vector = self.computed(question).await?;
-        let put = cache.put(&key, encode(&vector), *ttl);
-        if !matches!(tokio::time::timeout(CACHE_LIMIT, put).await, Ok(Ok(()))) {
+        let put = cache.put(&key, numbers_to_bytes(&vector).into(), *ttl);
+        if !matches!(tokio::time::timeout(cache::LIMIT, put).await, Ok(Ok(()))) {
             tracing::debug!("a question's vector could not be cached");
         }
         Ok(vector)
@@ -56,43 +53,17 @@ impl QuestionVectors {
     }
 }
 
-async fn look_up(cache: &dyn Cache, key: &str, dimensions: usize) -> Option<Vec<f32>> {
-    let found = match tokio::time::timeout(CACHE_LIMIT, cache.get(key)).await {
-        Ok(Ok(found)) => Ok(found.and_then(|bytes| decode(&bytes, dimensions))),
-        Ok(Err(error)) => Err(error.chain()),
-        Err(_) => Err("it took too long".to_owned()),
-    };
-    let result = match &found {
-        Ok(Some(_)) => "hit",
-        Ok(None) => "miss",
-        Err(error) => {
-            tracing::debug!(error, "the cache of questions' vectors failed");
-            "error"
-        }
-    };
-    metrics::CACHE.add(1, &[("cache", "embedding"), ("result", result)]);
-    found.ok().flatten()
-}
-
-/// Its tenant, so that it is forgotten with all of the tenant's, then what the vector depends on and who may find it,
-/// hashed. Of a question's white space, models see no more than where words end.
+/// It depends on what the vector does, and on who may find it. Of a question's white space, models see no more than where
+/// words end.
 fn key(scope: &Scope, model: &EmbeddingModel, question: &str) -> Result<String> {
     let words: Vec<&str> = question.split_whitespace().collect();
-    let whole = serde_json::to_vec(&(scope.tenant(), scope.principals(), &model.name, model.dimensions, words))
-        .map_err(|error| Error::internal("a question cannot be made a cache key", error))?;
-    Ok(format!("{}/embedding/{}", scope.tenant(), hex(&Sha256::digest(whole))))
-}
-
-/// Each number as four bytes, little endian.
-fn encode(vector: &[f32]) -> Bytes {
-    vector.iter().flat_map(|number| number.to_le_bytes()).collect()
+    cache::key(scope.tenant(), "embedding", &(scope.tenant(), scope.principals(), &model.name, model.dimensions, words))
 }
 
 /// `None` for what is no vector of so many numbers.
 fn decode(bytes: &[u8], dimensions: usize) -> Option<Vec<f32>> {
-    let (numbers, rest) = bytes.as_chunks::<4>();
-    let vector: Vec<f32> = numbers.iter().map(|number| f32::from_le_bytes(*number)).collect();
-    (rest.is_empty() && vector.len() == dimensions && vector.iter().all(|number| number.is_finite())).then_some(vector)
+    let vector = numbers_from_bytes(bytes)?;
+    (vector.len() == dimensions && vector.iter().all(|number| number.is_finite())).then_some(vector)
 }
 
 #[cfg(test)]
@@ -102,11 +73,11 @@ mod tests {
     #[test]
     fn a_vector_is_the_same_when_it_comes_back_and_nothing_else_is_one() {
         let vector = [0.0, -0.0, 1.0, f32::MIN_POSITIVE, -0.123_456_79, f32::MAX];
-        let bytes = encode(&vector);
+        let bytes = numbers_to_bytes(&vector);
         assert_eq!(decode(&bytes, 6).unwrap().map_bits(), vector.to_vec().map_bits());
         assert_eq!(decode(&bytes, 5), None);
         assert_eq!(decode(&bytes[1..], 6), None);
-        assert_eq!(decode(&encode(&[f32::NAN]), 1), None);
+        assert_eq!(decode(&numbers_to_bytes(&[f32::NAN]), 1), None);
     }
 
     trait Bits {

@@ -10,7 +10,9 @@ use futures::future::try_join_all;
 use uuid::Uuid;
 
 use super::cache::{Cache, Key};
-use crate::embedding::{Embedder, EmbeddingModel, Priority, TokenCounter, TokenEmbedder, TokenVectors};
+use crate::embedding::{
+    Embedder, EmbeddingModel, Priority, TokenCounter, TokenEmbedder, TokenVectors, numbers_from_bytes, numbers_to_bytes,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::rerank::{Candidate, RerankUse, Reranker};
 
@@ -40,13 +42,13 @@ impl CachedEmbedder {
 
     async fn one(&self, text: String, priority: Priority) -> Result<Vec<f32>> {
         let key = Key::of(&[b"vector", self.identity.bytes(), text.as_bytes()]);
-        if let Some(vector) = self.cache.get(key).await.and_then(|bytes| decode_floats(&bytes))
+        if let Some(vector) = self.cache.get(key).await.and_then(|bytes| numbers_from_bytes(&bytes))
             && vector.len() == self.inner.model().dimensions
         {
             return Ok(vector);
         }
         let vector = self.inner.embed(vec![text], priority).await?.pop().ok_or_else(nothing)?;
-        self.cache.put(key, &encode_floats(&vector)).await;
+        self.cache.put(key, &numbers_to_bytes(&vector)).await;
         Ok(vector)
     }
 }
@@ -115,17 +117,17 @@ pub(super) struct CachedCrossEncoder {
 impl CachedCrossEncoder {
     pub(super) async fn new(inner: Arc<dyn Reranker>, cache: Arc<Cache>) -> Result<Self> {
         let probe = inner.rerank(PROBE, &[Candidate { id: Uuid::nil(), text: PROBE.to_owned() }]).await?;
-        let identity = Key::of(&[inner.name().as_bytes(), &encode_floats(&probe)]);
+        let identity = Key::of(&[inner.name().as_bytes(), &numbers_to_bytes(&probe)]);
         Ok(Self { inner, cache, identity })
     }
 
     async fn one(&self, question: &str, candidate: &Candidate) -> Result<f32> {
         let key = Key::of(&[b"score", self.identity.bytes(), question.as_bytes(), candidate.text.as_bytes()]);
-        if let Some(&[score]) = self.cache.get(key).await.and_then(|bytes| decode_floats(&bytes)).as_deref() {
+        if let Some(&[score]) = self.cache.get(key).await.and_then(|bytes| numbers_from_bytes(&bytes)).as_deref() {
             return Ok(score);
         }
         let scores = self.inner.rerank(question, std::slice::from_ref(candidate)).await?;
-        self.cache.put(key, &encode_floats(&scores)).await;
+        self.cache.put(key, &numbers_to_bytes(&scores)).await;
         scores.first().copied().ok_or_else(nothing)
     }
 }
@@ -149,15 +151,6 @@ fn nothing() -> Error {
     Error::new(ErrorKind::Internal, "a model gave nothing for a text")
 }
 
-fn encode_floats(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
-}
-
-fn decode_floats(bytes: &[u8]) -> Option<Vec<f32>> {
-    let (values, rest) = bytes.as_chunks::<4>();
-    rest.is_empty().then(|| values.iter().map(|value| f32::from_le_bytes(*value)).collect())
-}
-
 /// Rows and dimensions, then ids, scales and values.
 fn encode_tokens(vectors: &TokenVectors) -> Vec<u8> {
     let rows = vectors.values.chunks_exact(vectors.dimensions.max(1));
@@ -169,7 +162,7 @@ fn encode_tokens(vectors: &TokenVectors) -> Vec<u8> {
     bytes.extend((vectors.ids.len() as u32).to_le_bytes());
     bytes.extend((vectors.dimensions as u32).to_le_bytes());
     bytes.extend(vectors.ids.iter().flat_map(|id| id.to_le_bytes()));
-    bytes.extend(encode_floats(&scales));
+    bytes.extend(numbers_to_bytes(&scales));
     for (row, scale) in rows.zip(&scales) {
         bytes.extend(row.iter().map(|value| ((value / scale).round() as i8).to_le_bytes()[0]));
     }
@@ -186,7 +179,7 @@ fn decode_tokens(bytes: &[u8]) -> Option<TokenVectors> {
         return None;
     }
     let ids = ids.as_chunks::<4>().0.iter().map(|id| u32::from_le_bytes(*id)).collect();
-    let scales = decode_floats(scales)?;
+    let scales = numbers_from_bytes(scales)?;
     let row = |(row, scale): (&[u8], &f32)| -> Vec<f32> {
         row.iter().map(|value| f32::from(i8::from_le_bytes([*value])) * scale).collect()
     };
@@ -218,6 +211,6 @@ mod tests {
             assert_eq!(decode_tokens(&bytes[..length]), None, "{length}");
         }
         assert_eq!(decode_tokens(&[0xff; 64]), None);
-        assert_eq!(decode_floats(&[0; 5]), None);
+        assert_eq!(numbers_from_bytes(&[0; 5]), None);
     }
 }

@@ -12,8 +12,6 @@ use super::{Decision, Quota, RateLimiter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::redis::{Config, PREFIX, Redis, Script};
 
-/// Longest wait for a decision; every request waits for one.
-const TIMEOUT: Duration = Duration::from_millis(200);
 /// Calls are sent one behind the other without waiting, so a few connections carry many.
 const CONNECTIONS: usize = 2;
 
@@ -46,7 +44,7 @@ pub(super) struct RedisLimiter {
 
 impl RedisLimiter {
     pub(super) async fn connect(config: &Config) -> Result<Self> {
-        let redis = Redis::connect(config, "the limits", CONNECTIONS, TIMEOUT).await?;
+        let redis = Redis::connect(config, "the limits", CONNECTIONS).await?;
         Ok(Self { redis, take: Script::new(TAKE) })
     }
 }

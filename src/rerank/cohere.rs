@@ -141,22 +141,12 @@ impl Client {
 
 /// The relevances by index; what is wrong if they are not one per passage, or no relevances.
 fn relevances(results: Vec<Judgement>, passages: usize) -> Result<Vec<f32>, String> {
-    if results.len() != passages {
-        return Err(format!("{} results of {passages} passages", results.len()));
-    }
-    let mut relevances = vec![None; passages];
-    for Judgement { index, relevance_score } in results {
-        if !(-ROUNDING..=1.0 + ROUNDING).contains(&relevance_score) {
-            return Err(format!("{relevance_score} is no relevance of 0 to 1"));
-        }
-        match relevances.get_mut(index) {
-            Some(place @ None) => *place = Some(relevance_score.clamp(0.0, 1.0)),
-            Some(Some(_)) => return Err(format!("index {index} twice")),
-            None => return Err(format!("index {index} of {passages} passages")),
-        }
-    }
-    // As many results as passages, and no place taken twice: none is empty.
-    Ok(relevances.into_iter().flatten().collect())
+    let judged = |Judgement { index, relevance_score }| match relevance_score {
+        relevance if (-ROUNDING..=1.0 + ROUNDING).contains(&relevance) => Ok((index, relevance.clamp(0.0, 1.0))),
+        other => Err(format!("{other} is no relevance of 0 to 1")),
+    };
+    let judged: Vec<_> = results.into_iter().map(judged).collect::<Result<_, String>>()?;
+    remote::in_order(judged, passages, "results", "passages")
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::limit::{Decision, Quota, RateLimiter};
 use crate::telemetry::metrics;
 
@@ -24,14 +24,16 @@ impl FallbackLimiter {
         Self { shared, local, degraded: AtomicBool::new(false) }
     }
 
-    /// Says so where it changed.
-    fn note(&self, degraded: bool) {
+    /// Says so where it changed; `failure` is of the shared one.
+    fn note(&self, failure: Option<&Error>) {
+        let degraded = failure.is_some();
         if self.degraded.swap(degraded, Ordering::Relaxed) == degraded {
             return;
         }
         metrics::LIMITS_LOCAL.set(f64::from(u8::from(degraded)), metrics::NONE);
-        if !degraded {
-            tracing::info!("limits are counted together again");
+        match failure {
+            Some(error) => tracing::warn!(error = error.chain(), "limits are counted by this process alone"),
+            None => tracing::info!("limits are counted together again"),
         }
     }
 }
@@ -40,18 +42,11 @@ impl FallbackLimiter {
 #[async_trait]
 impl RateLimiter for FallbackLimiter {
     async fn take(&self, bucket: &str, quota: Quota) -> Result<Decision> {
-        match self.shared.take(bucket, quota).await {
-            Ok(decision) => {
-                self.note(false);
-                Ok(decision)
-            }
-            Err(error) => {
-                if !self.degraded.load(Ordering::Relaxed) {
-                    tracing::warn!(error = error.chain(), "limits are counted by this process alone");
-                }
-                self.note(true);
-                self.local.take(bucket, quota).await
-            }
+        let shared = self.shared.take(bucket, quota).await;
+        self.note(shared.as_ref().err());
+        match shared {
+            Ok(decision) => Ok(decision),
+            Err(_) => self.local.take(bucket, quota).await,
         }
     }
 }
