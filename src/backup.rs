@@ -29,7 +29,7 @@ use crate::catalog::Catalog;
 use crate::vector_store::{Identity, VectorStore};
 
 pub use export::{Exported, export};
-pub use import::{Import, Imported, Options, Present, Target};
+pub use import::{Import, Imported, Present, Target};
 pub use lines::ends_whole;
 pub use rebuild::{Rebuilt, rebuild};
 

@@ -138,10 +138,16 @@ fn run(cli: Cli) -> Result<ExitCode> {
 fn loaded(load: impl Fn() -> Result<Loaded>) -> Result<(rag_api::config::Config, Logs)> {
     let loaded = load()?;
     let logs = rag_api::telemetry::init_logs(&loaded.config.telemetry)?;
+    arm_hold()?;
+    Ok((loaded.config, logs))
+}
+
+/// Arms the point at which a crash test stops this process, if one does.
+fn arm_hold() -> Result<()> {
     if let Some(hold) = config::test_hold()? {
         rag_api::hold::arm(hold);
     }
-    Ok((loaded.config, logs))
+    Ok(())
 }
 
 async fn migrate(loaded: Loaded) -> Result<ExitCode> {

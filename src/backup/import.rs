@@ -44,13 +44,6 @@ pub enum Present {
     Keep,
 }
 
-/// How an import goes about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Options {
-    /// What to do with a document that is there already.
-    pub present: Present,
-}
-
 /// What was imported.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Imported {
@@ -96,10 +89,10 @@ impl<R: AsyncBufRead + Unpin + Send> Import<R> {
 
     /// Imports all of it. What was imported before an error stays; the same import again goes on from there. `watch`
     /// hears of every document.
-    pub async fn run(self, target: &Target, options: Options, watch: impl Fn(&Counts) + Send) -> Result<Imported> {
+    pub async fn run(self, target: &Target, present: Present, watch: impl Fn(&Counts) + Send) -> Result<Imported> {
         let dimensions = self.header.vectors.dimensions();
         let (seen, done) = (Counts::default(), Imported::default());
-        let mut importer = Importer { target, options, dimensions, lines: self.lines, seen, done, tenant: None };
+        let mut importer = Importer { target, present, dimensions, lines: self.lines, seen, done, tenant: None };
         let finished = importer.all(watch).await;
         importer.enter(None).await;
         finished.map(|()| importer.done)
@@ -108,7 +101,7 @@ impl<R: AsyncBufRead + Unpin + Send> Import<R> {
 
 struct Importer<'a, R> {
     target: &'a Target,
-    options: Options,
+    present: Present,
     /// Of the export's embeddings.
     dimensions: usize,
     lines: Lines<R>,

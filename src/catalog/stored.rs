@@ -2,6 +2,7 @@
 //! milliseconds since 1970, 0 for "never"; lists, metadata and what has parts of its own are JSON.
 
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
@@ -13,7 +14,7 @@ use super::state::{Holder, Row};
 use super::{Attributes, CatalogStats, DocumentRecord, Progress, Served, Visibility, Work};
 use crate::document::DocumentId;
 use crate::error::Result;
-pub(super) use keys::{StoredKey, StoredKeyPatch, insert_key_sql};
+pub(super) use keys::{INSERT_KEY, StoredKey, StoredKeyPatch};
 pub(super) use values::{damaged, identifier, integer, json, moment, named, number, parse};
 
 /// A table's row, its columns, and how they are read and bound, so that none of them can miss what the others have.
@@ -107,12 +108,12 @@ stored! {
 
 /// The statement that writes a whole row, new or not. Never one that deletes the row first, and with it the document's
 /// readers.
-pub(super) fn save_sql() -> String {
+pub(super) static SAVE: LazyLock<String> = LazyLock::new(|| {
     let columns = StoredDocument::COLUMNS;
     let changes: Vec<String> = columns.iter().skip(2).map(|column| format!("{column} = excluded.{column}")).collect();
     let insert = insert_sql("documents", columns);
     format!("{insert} ON CONFLICT (tenant, document_id) DO UPDATE SET {}", changes.join(", "))
-}
+});
 
 /// The statement that writes a new row; names are quoted, for some are words of SQL.
 fn insert_sql(table: &str, columns: &[&str]) -> String {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use rag_api::backup::{self, Import, Options, Present, Source, Target};
+use rag_api::backup::{self, Import, Present, Source, Target};
 use rag_api::config::Config;
 use rag_api::embedding::EmbeddingModel;
 use rag_api::error::{Error, ErrorKind, Result};
@@ -88,7 +88,8 @@ async fn write(source: &Source, out: impl tokio::io::AsyncWrite + Unpin + Send) 
 
 pub(crate) async fn import(config: Config, arguments: ImportArgs) -> Result<ExitCode> {
     if is_standard(&arguments.file) {
-        return read(&config, &arguments, BufReader::with_capacity(BUFFER, standard(std::io::stdin().as_fd())?)).await;
+        let input = BufReader::with_capacity(BUFFER, standard(std::io::stdin().as_fd())?);
+        return read(&config, &arguments, Import::open(input).await?).await;
     }
     let path = &arguments.file;
     let unread = |error: std::io::Error| {
@@ -97,23 +98,20 @@ pub(crate) async fn import(config: Config, arguments: ImportArgs) -> Result<Exit
     let file = tokio::fs::File::open(path).await.map_err(unread)?;
     // A pipe has no end to look at.
     let is_file = file.metadata().await.map_err(unread)?.is_file();
-    if is_file {
-        Import::open(BufReader::new(file.try_clone().await.map_err(unread)?)).await?;
-        let mut whole = file.try_clone().await.map_err(unread)?.into_std().await;
-        if !backup::ends_whole(&mut whole).map_err(unread)? {
-            let message = format!("{} is cut off: its last line, with the counts, is not there", path.display());
-            return Err(Error::new(ErrorKind::Invalid, message));
-        }
-        std::io::Seek::rewind(&mut whole).map_err(unread)?;
+    let import = Import::open(BufReader::with_capacity(BUFFER, file)).await?;
+    if is_file && !backup::ends_whole(&mut std::fs::File::open(path).map_err(unread)?).map_err(unread)? {
+        let message = format!("{} is cut off: its last line, with the counts, is not there", path.display());
+        return Err(Error::new(ErrorKind::Invalid, message));
     }
-    read(&config, &arguments, BufReader::with_capacity(BUFFER, file)).await
+    read(&config, &arguments, import).await
 }
 
-async fn read(config: &Config, arguments: &ImportArgs, input: impl AsyncBufRead + Unpin + Send) -> Result<ExitCode> {
-    if let Some(hold) = rag_api::config::test_hold()? {
-        rag_api::hold::arm(hold);
-    }
-    let import = Import::open(input).await?;
+async fn read(
+    config: &Config,
+    arguments: &ImportArgs,
+    import: Import<impl AsyncBufRead + Unpin + Send>,
+) -> Result<ExitCode> {
+    super::arm_hold()?;
     let store = if arguments.reindex {
         None
     } else {
@@ -134,7 +132,7 @@ async fn read(config: &Config, arguments: &ImportArgs, input: impl AsyncBufRead 
         _ => Present::Refuse,
     };
     let bar = bar(import.documents(), "importing");
-    let imported = import.run(&target, Options { present }, |counts| bar.set_position(counts.documents)).await;
+    let imported = import.run(&target, present, |counts| bar.set_position(counts.documents)).await;
     bar.finish_and_clear();
     let imported = imported?;
     let waiting = match imported.waiting {
@@ -169,5 +167,10 @@ async fn source(config: &Config) -> Result<Source> {
 /// What the configured embedding model is.
 fn model(config: &Config) -> Result<EmbeddingModel> {
     models::init_runtime(&config.models)?;
-    Ok(embedding::build(&config.embedding, &config.models)?.model().clone())
+    let mut wanted = config.embedding.clone();
+    // Nothing is embedded here: one session says what the model is.
+    if let embedding::Config::Local { sessions, .. } = &mut wanted {
+        *sessions = 1;
+    }
+    Ok(embedding::build(&wanted, &config.models)?.model().clone())
 }

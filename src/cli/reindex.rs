@@ -60,9 +60,10 @@ pub(crate) async fn reindex(config: Config, arguments: &ReindexArgs) -> Result<E
                 .map(|_| ExitCode::FAILURE);
         }
         watched = all_done => {
-            watched?;
+            // Leases go back and the store is flushed whatever became of the watch.
             done.cancel();
-            working.await?;
+            let worked = working.await;
+            watched.and(worked)?;
         }
     }
     let failed = count(&catalog, Status::Failed).await?.saturating_sub(failed_before);

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use crate::catalog::{Attributes, AttributesPatch, Catalog, DocumentRecord};
-use crate::document::{DocumentId, Principal, TenantId};
+use crate::document::{Chunk, DocumentId, Passage, Principal, TenantId};
 use crate::error::Result;
-use crate::vector_store::{DocumentAttributes, VectorStore};
+use crate::vector_store::{DocumentAttributes, Point, SparseVector, VectorStore};
 
 /// Writes attributes in the order in which the catalog took them.
 ///
@@ -59,6 +59,23 @@ impl AttributeWriter {
         self.store.set_attributes(&record.tenant, &record.document_id, served.version, &attributes).await?;
         self.store.flush().await
     }
+}
+
+/// A chunk of a row's newest version as the store keeps it, with its embedding and its BM25 vector.
+pub(crate) fn point(
+    record: &DocumentRecord,
+    title: &str,
+    chunk: Chunk,
+    (dense, sparse): (Vec<f32>, SparseVector),
+) -> Point {
+    let passage = Passage {
+        document_id: record.document_id.clone(),
+        version: record.version,
+        title: title.to_owned(),
+        metadata: record.metadata.clone(),
+        chunk,
+    };
+    Point { tenant: record.tenant.clone(), principals: record.readers.clone(), passage, dense, sparse }
 }
 
 /// What the store keeps of a row's newest version.

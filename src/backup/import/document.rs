@@ -7,8 +7,9 @@ use tokio::io::AsyncBufRead;
 use super::{Importer, Present, original};
 use crate::backup::line::{Document, File, Line, PointLine, ServedFile};
 use crate::catalog::{DocumentRecord, Job, NewDocument, Publication, Publish, PutMode, Restore, Status};
-use crate::document::{Metadata, Passage, Principal, Version};
+use crate::document::{Metadata, Principal, Version};
 use crate::error::{Error, ErrorKind, Result};
+use crate::ingest::attributes::point;
 use crate::vector_store::Point;
 
 /// Points that are written at once.
@@ -55,7 +56,7 @@ impl<R: AsyncBufRead + Unpin + Send> Importer<'_, R> {
     /// How a document is written; `None`: it is not.
     async fn mode(&self, document: &Document) -> Result<Option<PutMode>> {
         let there = self.target.catalog.get(&document.tenant, &document.document_id).await?;
-        match (there, self.options.present) {
+        match (there, self.present) {
             (None, _) => Ok(Some(PutMode::Create)),
             (Some(_), Present::Replace) => Ok(Some(PutMode::CreateOrReplace)),
             (Some(there), _) if is_same(&there, document) => Ok(None),
@@ -150,16 +151,8 @@ impl<R: AsyncBufRead + Unpin + Send> Importer<'_, R> {
 
     fn made(&self, job: &Job, served: &ServedFile, line: PointLine) -> Result<Point> {
         let vectors = line.vectors().filter(|(dense, _)| dense.len() == self.dimensions);
-        let (dense, sparse) = vectors.ok_or_else(|| self.lines.damaged("its vectors are none"))?;
-        let record = &job.record;
-        let passage = Passage {
-            document_id: record.document_id.clone(),
-            version: record.version,
-            title: served.attributes.title.clone(),
-            metadata: record.metadata.clone(),
-            chunk: line.chunk,
-        };
-        Ok(Point { tenant: record.tenant.clone(), principals: record.readers.clone(), passage, dense, sparse })
+        let vectors = vectors.ok_or_else(|| self.lines.damaged("its vectors are none"))?;
+        Ok(point(&job.record, &served.attributes.title, line.chunk, vectors))
     }
 
     /// Writes points, as long as the document is held.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::error::database;
 use super::keys::record;
-use super::rows::{count_change, last_version, load, load_or_reserve, readable, store};
+use super::rows::{count_change, last_version, load, load_or_reserve, readable, save, store};
 use super::{PostgresCatalog, abandon, commit};
 use crate::catalog::state;
 use crate::catalog::stored::{StoredDocument, StoredKey};
@@ -76,7 +76,7 @@ impl Archive for PostgresCatalog {
             if !row.rebuild(now) {
                 return abandon(tx, Ok(false)).await;
             }
-            store(&mut tx, &row).await?;
+            save(&mut tx, &row).await?;
             count_change(&mut tx, tenant).await?;
             commit(tx).await?;
             Ok(true)

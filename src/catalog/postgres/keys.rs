@@ -1,17 +1,13 @@
 //! [`KeyStore`] on PostgreSQL. The name of a key is JSON: it may hold a NUL, which PostgreSQL's text may not.
 
-use std::sync::LazyLock;
-
 use async_trait::async_trait;
 
 use super::error::database;
 use super::{PostgresCatalog, abandon, commit};
-use crate::catalog::stored::{StoredKey, StoredKeyPatch, insert_key_sql, json, parse};
+use crate::catalog::stored::{INSERT_KEY, StoredKey, StoredKeyPatch, json, parse};
 use crate::catalog::{KeyPatch, KeyRecord, KeyStore};
 use crate::document::TenantId;
 use crate::error::{Error, ErrorKind, Result};
-
-static INSERT: LazyLock<String> = LazyLock::new(insert_key_sql);
 
 #[async_trait]
 impl KeyStore for PostgresCatalog {
@@ -20,7 +16,7 @@ impl KeyStore for PostgresCatalog {
             let mut key = StoredKey::of(key)?;
             key.name = json(&key.name)?;
             let (mut tx, _) = self.write().await?;
-            let query = key.bind(sqlx::query(INSERT.as_str()));
+            let query = key.bind(sqlx::query(INSERT_KEY.as_str()));
             let written = query.execute(&mut *tx).await.map_err(database)?;
             if written.rows_affected() == 0 {
                 let taken = Error::new(ErrorKind::Conflict, "a key of this id is there already");

@@ -1,18 +1,14 @@
 //! The tables `documents`, `document_readers`, `retired_documents` and `tenants` on PostgreSQL.
 
-use std::sync::LazyLock;
-
 use sha2::{Digest, Sha256};
 
 use super::Tx;
 use super::error::database;
 use crate::catalog::state::Row;
-use crate::catalog::stored::{StoredDocument, id_hash, integer, json, number, parse, save_sql};
+use crate::catalog::stored::{SAVE, StoredDocument, id_hash, integer, json, number, parse};
 use crate::catalog::{DocumentRecord, NewDocument};
 use crate::document::{DocumentId, Principal, TenantId, Version};
 use crate::error::Result;
-
-static SAVE: LazyLock<String> = LazyLock::new(save_sql);
 
 /// A stored row whose texts are as people chose them.
 pub(super) fn readable(mut stored: StoredDocument) -> Result<StoredDocument> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::documents::{count_change, last_version, store};
-use super::rows::load;
+use super::rows::{load, save};
 use super::{SqliteCatalog, database, now};
 use crate::catalog::state;
 use crate::catalog::stored::{StoredDocument, StoredKey};
@@ -60,7 +60,7 @@ impl Archive for SqliteCatalog {
         if !row.rebuild(now()) {
             return Ok(false);
         }
-        store(&mut tx, &row).await?;
+        save(&mut tx, &row).await?;
         count_change(&mut tx, tenant).await?;
         tx.commit().await.map_err(database)?;
         Ok(true)

@@ -1,21 +1,17 @@
 //! [`KeyStore`] on SQLite.
 
-use std::sync::LazyLock;
-
 use async_trait::async_trait;
 
 use super::{SqliteCatalog, database};
-use crate::catalog::stored::{StoredKey, StoredKeyPatch, insert_key_sql};
+use crate::catalog::stored::{INSERT_KEY, StoredKey, StoredKeyPatch};
 use crate::catalog::{KeyPatch, KeyRecord, KeyStore};
 use crate::document::TenantId;
 use crate::error::{Error, ErrorKind, Result};
 
-static INSERT: LazyLock<String> = LazyLock::new(insert_key_sql);
-
 #[async_trait]
 impl KeyStore for SqliteCatalog {
     async fn insert_key(&self, key: &KeyRecord) -> Result<()> {
-        let query = StoredKey::of(key)?.bind(sqlx::query(INSERT.as_str()));
+        let query = StoredKey::of(key)?.bind(sqlx::query(INSERT_KEY.as_str()));
         let written = query.execute(&self.writer).await.map_err(database)?;
         if written.rows_affected() == 0 {
             return Err(Error::new(ErrorKind::Conflict, "a key of this id is there already"));

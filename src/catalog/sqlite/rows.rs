@@ -1,16 +1,12 @@
 //! The table `documents` on SQLite.
 
-use std::sync::LazyLock;
-
 use sqlx::{Sqlite, Transaction};
 
 use super::database;
 use crate::catalog::state::Row;
-use crate::catalog::stored::{StoredDocument, save_sql};
+use crate::catalog::stored::{SAVE, StoredDocument};
 use crate::document::{DocumentId, TenantId};
 use crate::error::Result;
-
-static SAVE: LazyLock<String> = LazyLock::new(save_sql);
 
 /// The row of a document, deleted or not.
 pub(super) async fn load(

@@ -30,7 +30,6 @@ pub(in crate::catalog) fn restore(
     now: DateTime<Utc>,
 ) -> Result<Restored> {
     let Restore { document, mode, version, created_at } = restore;
-    let owner = document.owner.clone();
     let (mut row, visible) = match row {
         None => (Row::new(document, last_version + 1, now), false),
         Some(mut row) if row.deleted => {
@@ -41,7 +40,7 @@ pub(in crate::catalog) fn restore(
             return Err(Error::new(ErrorKind::Conflict, "a document of this id is there already"));
         }
         Some(mut row) => {
-            row.record.owner = owner;
+            row.record.owner = document.owner;
             // Nobody reads it because he could read what was there.
             let readers = Some(document.readers.unwrap_or_default());
             let patch = AttributesPatch { title: document.title, metadata: document.metadata, readers };

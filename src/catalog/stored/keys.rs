@@ -1,5 +1,7 @@
 //! Rows of keys.
 
+use std::sync::LazyLock;
+
 use sqlx::query::Query;
 use sqlx::{ColumnIndex, Database, Decode, Encode, FromRow, Type};
 
@@ -24,9 +26,8 @@ stored! {
 }
 
 /// The statement that writes a new key, and nothing where its id is taken.
-pub(in crate::catalog) fn insert_key_sql() -> String {
-    format!("{} ON CONFLICT (id) DO NOTHING", insert_sql("api_keys", StoredKey::COLUMNS))
-}
+pub(in crate::catalog) static INSERT_KEY: LazyLock<String> =
+    LazyLock::new(|| format!("{} ON CONFLICT (id) DO NOTHING", insert_sql("api_keys", StoredKey::COLUMNS)));
 
 impl StoredKey {
     /// A row to be written.

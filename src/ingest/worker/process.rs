@@ -6,10 +6,10 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Worker;
 use crate::catalog::{DocumentRecord, Job, Progress, Publication, Publish, Stage};
-use crate::document::{Chunk, Failure, FailureReason, Passage, contextual_text};
+use crate::document::{Chunk, Failure, FailureReason, contextual_text};
 use crate::embedding::Priority;
 use crate::error::Result;
-use crate::ingest::attributes::attributes;
+use crate::ingest::attributes::{attributes, point};
 use crate::ingest::chunk::{ChunkOptions, MAX_CHUNKS, chunk};
 use crate::ingest::extract::{ExtractRequest, Extracted, no_text};
 use crate::telemetry::metrics;
@@ -147,20 +147,8 @@ impl Worker {
         let texts: Vec<String> = chunks.iter().map(|chunk| contextual_text(title, chunk)).collect();
         let sparse: Vec<_> = texts.iter().map(|text| self.bm25.document(text)).collect();
         let dense = self.embedder.embed(texts, Priority::Bulk).await?;
-        let points = chunks.iter().zip(dense).zip(sparse).map(|((chunk, dense), sparse)| Point {
-            tenant: record.tenant.clone(),
-            principals: record.readers.clone(),
-            passage: Passage {
-                document_id: record.document_id.clone(),
-                version: record.version,
-                title: title.to_owned(),
-                metadata: record.metadata.clone(),
-                chunk: chunk.clone(),
-            },
-            dense,
-            sparse,
-        });
-        Ok(points.collect())
+        let vectors = dense.into_iter().zip(sparse);
+        Ok(chunks.iter().zip(vectors).map(|(chunk, vectors)| point(record, title, chunk.clone(), vectors)).collect())
     }
 
     /// Notes that the newest version cannot be read; what was served stays served.
