@@ -175,6 +175,28 @@ async fn a_backup_brings_everything_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_second_import_gives_no_reader_back_what_was_taken() {
+    let library = Library::new().await;
+    let [ann, ben] = &library.keys;
+    let file = library.export().await;
+    let there = tempfile::tempdir().unwrap();
+    assert_eq!(import(&file, there.path(), &[]).await.code, Some(0));
+    let app = TestApp::start_in(there, &[NO_WORKER]).await;
+    assert_eq!(app.get(ben, "/v1/documents/waiting").await.0, 200);
+    let taken = app.send(ann, Method::PATCH, "/v1/documents/waiting", &json!({ "readers": [] })).await;
+    assert_eq!(taken.0, 200, "{}", taken.1);
+    let there = app.stop().await;
+
+    let refused = import(&file, there.path(), &[]).await;
+    assert!(refused.err.contains("document waiting of tenant default is there already"), "{}", refused.err);
+    let kept = import(&file, there.path(), &["--skip-existing"]).await;
+    assert_eq!(kept.out, "0 keys and 0 documents imported, 4 documents kept\n", "{}", kept.err);
+    let app = TestApp::start_in(there, &[NO_WORKER]).await;
+    assert_eq!(app.get(ben, "/v1/documents/waiting").await.0, 404);
+    assert_eq!(app.get(ann, "/v1/documents/waiting").await.1["readers"], json!(["user:ann"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_local_installation_moves_to_production_and_back() {
     let library = Library::new().await;
     let file = library.export().await;

@@ -216,12 +216,15 @@ fn is_same(there: &DocumentRecord, document: &Document) -> bool {
         && there.metadata == document.metadata
 }
 
-/// The export's own, whose import ended before its end.
+/// The export's own, whose import ended before its end. One whose readers have been changed since is somebody's: what was
+/// taken from a reader does not come back.
 fn was_cut_off(there: &DocumentRecord, document: &Document) -> bool {
     let served = document.served.as_ref().filter(|served| served.content.sha256 == there.content.sha256);
+    let readers = served.map_or(&document.readers, |served| &served.attributes.readers);
     let nothing_served = there.status == Status::Processing && there.served.is_none();
     let not_the_newest = there.status == Status::Indexed && document.has_newer();
     is_own(there, document)
+        && there.readers == *readers
         && match served {
             Some(served) => nothing_served || (not_the_newest && there.version == served.version),
             None => nothing_served && there.content.sha256 == document.content.sha256,
