@@ -47,7 +47,7 @@ impl Settings {
         {
             dir.value = default.display().to_string();
         }
-        let wanted = values.get("storage_url").is_some_and(|url| url.value.starts_with("s3:"));
+        let wanted = values.get("storage_url").is_some_and(|url| url.value.trim().starts_with("s3:"));
         let foreign = if wanted { foreign(layers)? } else { BTreeMap::new() };
         Ok(Self { values, foreign })
     }

@@ -493,6 +493,7 @@ fn originals_may_be_in_a_bucket() {
     );
     assert_eq!(plain.credentials, Credentials::Role(Vec::new()));
     assert_eq!(bucket(&place("s3://a.b-3/rag/originals/")).prefix, "rag/originals");
+    assert_eq!(bucket(&place(" s3://originals").env("AWS_REGION", "eu-west-1")).region.as_deref(), Some("eu-west-1"));
 
     let dotenv = "AWS_REGION=eu-west-1\nAWS_ACCESS_KEY_ID=other\nAWS_ENDPOINT_URL=http://minio:9000\n";
     let place_with_key = place("s3://originals")
